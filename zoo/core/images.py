@@ -1,0 +1,155 @@
+"""Pictures as tensors: ranges, resizes, grids, PNG files and PSNR.
+
+A picture is a float `b c h w` or `c h w` in [-1, 1]; on disk and on the way to the device it is uint8 in 0..255.
+"""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torch.nn import functional as F
+
+# Ranges
+
+
+def from_uint8(image: Tensor) -> Tensor:
+    """Scale uint8 to float32 in [-1, 1], to the bit what ToTensor and Normalize(0.5, 0.5) give.
+
+    Args:
+        image: uint8, any shape.
+    """
+    # Divided by a tensor: CUDA turns a division by a Python number into a product with its rounded inverse.
+    return image.to(torch.float32).div_(torch.full((), 255.0, device=image.device)).sub_(0.5).mul_(2.0)
+
+
+def to_uint8(image: Tensor) -> Tensor:
+    """Round floats in [-1, 1] to the nearest of 0..255; the inverse of `from_uint8`.
+
+    Args:
+        image: float, any shape. Values outside are clamped, NaN becomes black.
+    """
+    image = image.detach().to(torch.promote_types(image.dtype, torch.float32))
+    return image.nan_to_num(nan=-1.0).clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
+
+
+def to_pil(image: Tensor) -> Image.Image:
+    """Turn one picture `c h w` in [-1, 1] (or uint8), with 1 or 3 channels, into a PIL picture."""
+    pixels = image if image.dtype == torch.uint8 else to_uint8(image)
+    if pixels.ndim != 3 or pixels.shape[0] not in {1, 3}:
+        raise ValueError(f"A picture has the shape (1 or 3, height, width), not {tuple(image.shape)}.")
+    array = pixels.cpu().permute(1, 2, 0).numpy()
+    return Image.fromarray(np.ascontiguousarray(array[:, :, 0] if array.shape[2] == 1 else array))
+
+
+def from_pil(picture: Image.Image) -> Tensor:
+    """Turn a PIL picture into RGB `3 h w` in [-1, 1]."""
+    return from_uint8(torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1))
+
+
+# Sizes
+
+
+def resize_pixels(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Resize a uint8 picture `h w` or `h w c` with PIL's bicubic filter, exactly as data pipelines built on PIL do."""
+    if picture.shape[:2] == (height, width):
+        return picture
+    single = picture.ndim == 3 and picture.shape[2] == 1
+    resized = Image.fromarray(picture[:, :, 0] if single else picture).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(resized)[:, :, None] if single else np.asarray(resized)
+
+
+def resize(image: Tensor, height: int, width: int, *, filter: Literal["bilinear", "bicubic"] = "bicubic") -> Tensor:
+    """Resize pictures `b c h w` with a filter that widens when it shrinks (antialiased), differentiably.
+
+    Args:
+        image: float in any range; a bicubic result may overshoot it a little.
+        height: of the result, in pixels.
+        width: of the result, in pixels.
+        filter: the interpolation.
+    """
+    if image.shape[-2:] == (height, width):
+        return image
+    return F.interpolate(image, (height, width), mode=filter, align_corners=False, antialias=True)
+
+
+# Grids and files
+
+
+def grid(columns: Mapping[str, Tensor], *, gap: int = 2) -> Image.Image:
+    """Lay pictures out on white: one named column per entry, one row per picture.
+
+    Args:
+        columns: label to pictures `b c h w` in [-1, 1] with 1 or 3 channels. Sizes may differ; shorter columns end early.
+        gap: space around pictures, in pixels.
+    """
+    if not columns:
+        raise ValueError("A grid needs at least one column of pictures.")
+    font = ImageFont.load_default()
+    label_height = int(sum(font.getmetrics())) if isinstance(font, ImageFont.FreeTypeFont) else 11
+    widths = [max(images.shape[-1], int(font.getlength(label)) + 1) for label, images in columns.items()]
+    row_height = max(images.shape[-2] for images in columns.values())
+    rows = max(images.shape[0] for images in columns.values())
+    size = (gap + sum(width + gap for width in widths), gap + label_height + gap + rows * (row_height + gap))
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    left = gap
+    for (label, images), width in zip(columns.items(), widths, strict=True):
+        draw.text((left, gap), label, fill="black", font=font)
+        for row, image in enumerate(images):
+            sheet.paste(to_pil(image), (left, gap + label_height + gap + row * (row_height + gap)))
+        left += width + gap
+    return sheet
+
+
+def save_png(image: Tensor | Image.Image, path: str | Path) -> Path:
+    """Write a PNG so that the file is either whole or not there; folders are made where they are missing.
+
+    Args:
+        image: `c h w` in [-1, 1] (or uint8), or a PIL picture.
+        path: of the file.
+
+    Returns:
+        The path.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = to_pil(image) if isinstance(image, Tensor) else image
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            picture.save(file, format="PNG")
+            file.flush()
+            os.fsync(file.fileno())
+            os.chmod(file.name, 0o666 & ~_umask())  # noqa: PTH101 - temporary files are private, results are not
+            os.replace(file.name, path)  # noqa: PTH105
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+    return path
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+# Figures
+
+
+def psnr(a: Tensor, b: Tensor, *, data_range: float = 2.0) -> Tensor:
+    """Peak signal-to-noise ratio in dB of each picture, shape `b`; infinite where two pictures are equal.
+
+    Args:
+        a: `b c h w`.
+        b: the same shape.
+        data_range: largest minus smallest possible value; 2 for [-1, 1], 255 for uint8.
+    """
+    error = (a.double() - b.double()).square().flatten(1).mean(1)
+    return 10 * torch.log10(data_range**2 / error)

@@ -1,0 +1,158 @@
+"""CycleGAN's preparation of pictures, reproduced to the bit: PIL bicubic, crop, sides rounded to multiples of 4, flip.
+
+Randomness is explicit: a transform is a fixed part (`resize`, which a cache may keep) and a part that is told where to crop
+and whether to flip (`finish`); `draw` takes both from a generator.
+"""
+
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from datamodules.errors import DataError
+from zoo.core.images import resize_pixels
+
+Preprocess = Literal["resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "none"]
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Transform:
+    """One way to prepare pictures of a domain. Pictures are uint8 `h w c`.
+
+    Args:
+        preprocess: `resize_and_crop`: to a square of `load_size`, the aspect ratio NOT kept, then a square crop of `size`.
+            `crop`: the crop alone. `scale_width`: width to `load_size`, height in proportion but at least `size`.
+            `scale_width_and_crop`: that, then the crop. `none`: the picture as it is.
+        load_size: side in pixels before the crop; used by the modes that resize.
+        size: side of the crop in pixels.
+        channels: 3 for RGB, 1 for grey (converted before anything else).
+        multiple: at last, both sides are rounded to multiples of it by a resize; networks that halve twice need 4.
+
+    Raises:
+        DataError: an argument is out of range.
+    """
+
+    preprocess: Preprocess = "resize_and_crop"
+    load_size: int = 286
+    size: int = 256
+    channels: int = 3
+    multiple: int = 4
+
+    def __post_init__(self) -> None:
+        known = get_args(Preprocess)
+        if self.preprocess not in known:
+            near = get_close_matches(str(self.preprocess), known, n=1, cutoff=0.0)[0]
+            raise DataError(f"preprocess is {self.preprocess!r}; did you mean {near!r}? Known: {', '.join(known)}.")
+        for name in ("load_size", "size", "multiple"):
+            if getattr(self, name) < 1:
+                raise DataError(f"{name} is {getattr(self, name)}; it is a number of pixels and must be at least 1.")
+        if self.channels not in {1, 3}:
+            raise DataError(f"channels is {self.channels}; it must be 3 (RGB) or 1 (grey).")
+        if self.resizes and self.crops and self.size > self.load_size:
+            raise DataError(
+                f"size is {self.size} and load_size {self.load_size}: a crop cannot be larger than the picture it is "
+                f"cut from. Set load_size to {self.size} or more."
+            )
+
+    @property
+    def resizes(self) -> bool:
+        """Whether pictures are brought to `load_size`."""
+        return self.preprocess.startswith(("resize", "scale_width"))
+
+    @property
+    def crops(self) -> bool:
+        """Whether a square of `size` is cut out."""
+        return self.preprocess.endswith("crop")
+
+    @property
+    def same_size(self) -> bool:
+        """Whether all results have one size, whatever the pictures."""
+        return self.crops
+
+    @property
+    def fixed_settings(self) -> str:
+        """All that the result of `resize` depends on beside the picture; the versions of PIL count too."""
+        return f"{self.preprocess} {self.load_size} {self.size} {self.channels} PIL {Image.__version__}"
+
+    def resize(self, picture: Pixels) -> Pixels:
+        """The part without randomness: grey where asked for, then the mode's resize.
+
+        Args:
+            picture: uint8 `h w 3`.
+        """
+        if self.channels == 1:
+            picture = np.asarray(Image.fromarray(picture).convert("L"))[:, :, None]
+        return resize_pixels(picture, *self.resized_shape(*picture.shape[:2]))
+
+    def resized_shape(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width after `resize`."""
+        if self.preprocess == "resize_and_crop":
+            return self.load_size, self.load_size
+        if not self.resizes or (width == self.load_size and height >= self.size):
+            return height, width
+        return int(max(self.load_size * height / width, self.size)), self.load_size
+
+    def result_shape(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width after everything."""
+        height, width = (self.size, self.size) if self.crops else self.resized_shape(height, width)
+        return self._rounded(height), self._rounded(width)
+
+    def _rounded(self, side: int) -> int:
+        return max(1, round(side / self.multiple)) * self.multiple
+
+    def draw(self, height: int, width: int, generator: np.random.Generator) -> tuple[tuple[int, int], bool]:
+        """Draw where to crop a resized picture of this height and width, and whether to flip it.
+
+        Returns:
+            The crop's left upper corner as (left, top), uniform over all places, and the flip, with probability 0.5.
+        """
+        free_x, free_y = (width - self.size, height - self.size) if self.crops else (0, 0)
+        left, top = (int(generator.integers(max(0, free) + 1)) for free in (free_x, free_y))
+        return (left, top), bool(generator.random() > 0.5)
+
+    def centre(self, height: int, width: int) -> tuple[int, int]:
+        """The corner (left, top) of the crop in the middle of a resized picture."""
+        return max(0, width - self.size) // 2, max(0, height - self.size) // 2
+
+    def finish(self, picture: Pixels, crop: tuple[int, int], flip: bool) -> Pixels:
+        """Crop a resized picture, round its sides and flip it.
+
+        Args:
+            picture: uint8 `h w c` as `resize` gives it.
+            crop: left upper corner as (left, top) in pixels; not looked at by modes that do not crop.
+            flip: mirror left and right.
+
+        Raises:
+            DataError: the crop does not lie inside the picture.
+        """
+        height, width = picture.shape[:2]
+        if self.crops:
+            left, top = crop
+            if not (0 <= left <= width - self.size and 0 <= top <= height - self.size):
+                raise DataError(
+                    f"A crop of {self.size} x {self.size} pixels at left {left}, top {top} does not lie inside a picture "
+                    f"of {width} x {height}. Set a smaller size, or a preprocess that resizes: resize_and_crop."
+                )
+            picture = picture[top : top + self.size, left : left + self.size]
+        height, width = picture.shape[:2]
+        picture = resize_pixels(picture, self._rounded(height), self._rounded(width))
+        return picture[:, ::-1] if flip else picture
+
+    def __call__(self, picture: Pixels, *, crop: tuple[int, int] | None = None, flip: bool = False) -> Pixels:
+        """Prepare a decoded picture: uint8 `h w 3` to uint8 `h w c`.
+
+        Args:
+            picture: the picture.
+            crop: left upper corner as (left, top); the middle when None.
+            flip: mirror left and right.
+        """
+        resized = self.resize(picture)
+        return self.finish(resized, self.centre(*resized.shape[:2]) if crop is None else crop, flip)
+
+    def for_evaluation(self) -> "Transform":
+        """The transform of validation and test: `load_size` becomes the size of the crop (section 5 of the official code)."""
+        return replace(self, load_size=self.size)

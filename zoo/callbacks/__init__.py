@@ -1,0 +1,9 @@
+"""Callbacks: staged training, and what every run keeps and shows."""
+
+from zoo.callbacks.checkpoints import Checkpoints
+from zoo.callbacks.metrics import Metrics
+from zoo.callbacks.progress import Progress
+from zoo.callbacks.run_folder import RunFolder
+from zoo.callbacks.samples import SampleGrids
+
+__all__ = ["Checkpoints", "Metrics", "Progress", "RunFolder", "SampleGrids"]

@@ -1,0 +1,69 @@
+"""Checkpoints every so many iterations and at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from zoo.core.runs import Run, checkpoint_iteration
+from zoo.errors import ZooError
+
+
+class Checkpoints(Checkpoint):
+    """Writes `checkpoints/iteration_<number>.ckpt` into the run's folder.
+
+    Args:
+        enabled: whether checkpoints are written at all.
+        every: iterations between two checkpoints; the last iteration always leaves one.
+        keep: how many of the newest checkpoints are kept.
+        keep_every: checkpoints at multiples of this number of iterations are kept for good; 0 keeps none of them.
+    """
+
+    def __init__(self, enabled: bool = True, every: int = 5000, keep: int = 2, keep_every: int = 0) -> None:
+        super().__init__()
+        if every < 1 or keep < 1 or keep_every < 0:
+            raise ZooError(
+                f"checkpoints: every is {every}, keep is {keep}, keep_every is {keep_every}; expected at least 1, 1 and 0."
+            )
+        self.enabled = enabled
+        self.every = every
+        self.keep = keep
+        self.keep_every = keep_every
+        self.run: Run | None = None
+        self._saved_at = -1
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A resumed run already has the checkpoint it starts from."""
+        self._saved_at = trainer.global_step
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Save when it is time."""
+        if trainer.global_step % self.every == 0:
+            self._save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the last iteration."""
+        self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        if self.run is None or trainer.global_step == self._saved_at:
+            return
+        self._saved_at = trainer.global_step
+        trainer.save_checkpoint(self.run.checkpoint_path(trainer.global_step))
+        if trainer.is_global_zero:
+            self._remove_old(self.run, trainer.global_step)
+
+    def _remove_old(self, run: Run, newest: int) -> None:
+        present = [path for path in run.checkpoints_newest_first() if checkpoint_iteration(path) <= newest]
+        for path in present[self.keep :]:
+            if not (self.keep_every and checkpoint_iteration(path) % self.keep_every == 0):
+                path.unlink(missing_ok=True)

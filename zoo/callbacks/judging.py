@@ -1,0 +1,100 @@
+"""The judge of rendered scenes, run on validation and test data whose true translation is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from zoo.core import sync
+from zoo.core.translator import Translator
+from zoo.errors import ZooError
+from zoo.metrics.judge import Judge, Tally, format_table
+
+LOGGED = ("style_accuracy", "object_iou", "background_change", "error", "psnr", "attention_iou")
+
+
+class SceneJudge(Callback):
+    """Judges translations of rendered scenes, logs `val/<figure>` and prints the table beside its baselines at the end.
+
+    Args:
+        enabled: whether scenes are judged; the data must be `datamodules.Scenes`.
+        every_table: print the whole table after each validation instead of at the end alone.
+    """
+
+    def __init__(self, enabled: bool = False, every_table: bool = False) -> None:
+        self.enabled = enabled
+        self.every_table = every_table
+        self.report: dict[str, float] = {}
+        self._judge: Judge | None = None
+        self._tally: Tally | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Load the judge, or say that this data cannot be judged."""
+        domains = getattr(trainer.datamodule, "domains", None)  # type: ignore[attr-defined]
+        if domains is None or not hasattr(trainer.datamodule, "scenes_per_epoch"):  # type: ignore[attr-defined]
+            raise ZooError(
+                f"The judge knows rendered scenes alone, and the data is {type(trainer.datamodule).__name__}. "  # type: ignore[attr-defined]
+                "Switch it off: --judge.enabled false"
+            )
+        self._judge = Judge.load(domains)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin a new count."""
+        if self._judge is not None:
+            self._tally = Tally(self._judge.to(pl_module.device))
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Translate a batch and judge it."""
+        assert self._tally is not None
+        assert isinstance(pl_module, Translator)
+        with pl_module.aside("judge", batch_idx):
+            translation = pl_module.translate(batch["source"])
+        self._tally.update(
+            translation.float(),
+            batch["source"].float(),
+            batch["counterpart"].float(),
+            batch["mask"].float(),
+            1,
+            references=batch["target"].float(),
+            counterpart_masks=batch["counterpart_mask"].float(),
+        )
+
+    on_test_batch_end = on_validation_batch_end
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the figures."""
+        assert self._tally is not None
+        tally = Tally(self._tally.judge)
+        for rows in sync.gather_plain(self._tally.rows):
+            for name, parts in rows.items():  # type: ignore[attr-defined]
+                tally.rows.setdefault(name, []).extend(parts)
+        self.report = tally.compute()
+        pl_module.log_dict(
+            {f"val/{name}": self.report[name] for name in LOGGED if name in self.report}, rank_zero_only=True
+        )
+        if self.every_table and trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._print(trainer)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the figures of the test and print the table."""
+        self.on_validation_epoch_end(trainer, pl_module)
+        self._print(trainer)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the last validation's table."""
+        self._print(trainer)
+
+    def _print(self, trainer: Trainer) -> None:
+        if trainer.is_global_zero and self.report:
+            print(format_table(self.report), flush=True)

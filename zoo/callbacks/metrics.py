@@ -1,0 +1,117 @@
+"""metrics.csv: losses and measures without any logger."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from zoo.core.files import write_atomically
+from zoo.core.runs import Run
+from zoo.core.translator import Translator
+
+
+class Metrics(Callback):
+    """Writes losses, learning rates, gradient norms and validation measures to the run's metrics.csv.
+
+    Args:
+        enabled: whether the file is written.
+        every: iterations between two rows (each costs one look at the device).
+    """
+
+    def __init__(self, enabled: bool = True, every: int = 50) -> None:
+        self.enabled = enabled
+        self.every = every
+        self.run: Run | None = None
+        self._table: MetricsTable | None = None
+        self._clock = (0, 0.0)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the table; rows past a resumed checkpoint are dropped."""
+        if self.run is not None and trainer.is_global_zero:
+            self._table = MetricsTable(self.run.metrics, trainer.global_step)
+        self._clock = (trainer.global_step, time.perf_counter())
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Add a row when it is time."""
+        if self._table is None or trainer.global_step % self.every:
+            return
+        values = {key: float(value) for key, value in trainer.callback_metrics.items() if not key.startswith("val/")}
+        if isinstance(pl_module, Translator):
+            values |= {
+                f"gradient_norm/{name}": float(norm) for name, norm in pl_module.bad_numbers.gradient_norms.items()
+            }
+            values["bad_iterations"] = pl_module.bad_numbers.bad_iterations
+        for index, optimizer in enumerate(trainer.optimizers):
+            values[f"learning_rate/{index}"] = optimizer.param_groups[0]["lr"]
+        (step, then), now = self._clock, time.perf_counter()
+        if trainer.global_step > step:
+            values["seconds_per_iteration"] = (now - then) / (trainer.global_step - step)
+        self._clock = (trainer.global_step, now)
+        self._table.add(trainer.global_step, values)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add the validation's measures to the row of this iteration."""
+        if self._table is None or trainer.sanity_checking:
+            return
+        measures = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
+        if measures:
+            self._table.add(trainer.global_step, measures)
+        self._clock = (trainer.global_step, time.perf_counter())  # validation is no part of an iteration's time
+
+
+class MetricsTable:
+    """metrics.csv: a row per iteration, columns as they come, appended to; rows past a resumed checkpoint are dropped.
+
+    Args:
+        path: the file.
+        completed: number of completed iterations at the start; later rows belong to a future that will be lived again.
+    """
+
+    def __init__(self, path: Path, completed: int) -> None:
+        self._path = path
+        self._rows: list[dict[str, str]] = []
+        self._columns = ["iteration"]
+        if path.is_file():
+            with path.open(newline="", encoding="utf-8") as file:
+                reader = csv.DictReader(file)
+                self._columns = list(reader.fieldnames or self._columns)
+                self._rows = [
+                    row for row in reader if row["iteration"].isdigit() and int(row["iteration"]) <= completed
+                ]
+            self._write_all()
+
+    def add(self, iteration: int, values: Mapping[str, float]) -> None:
+        """Add a row after so many completed iterations; values of one iteration share a row."""
+        row = {"iteration": str(iteration), **{key: f"{value:.6g}" for key, value in values.items()}}
+        new_columns = sorted(set(row) - set(self._columns))
+        same_iteration = bool(self._rows) and self._rows[-1]["iteration"] == row["iteration"]
+        if same_iteration:
+            self._rows[-1] |= row
+        else:
+            self._rows.append(row)
+        if new_columns or same_iteration or not self._path.is_file():
+            self._columns += new_columns
+            self._write_all()
+        else:
+            with self._path.open("a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, self._columns, restval="").writerow(row)
+
+    def _write_all(self) -> None:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self._columns, restval="")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        write_atomically(self._path, text.getvalue().encode())

@@ -1,0 +1,109 @@
+"""A progress bar that counts iterations."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from tqdm import tqdm
+
+
+class Progress(ProgressBar):
+    """Iterations done and left, rate, time to go and the main losses, in one line.
+
+    Where the output is no terminal (a log file), a plain line is printed now and then instead.
+
+    Args:
+        enabled: whether progress is shown.
+        seconds: least time between two refreshes in a terminal (each looks at the losses on the device).
+        lines_every: seconds between two lines where the output is no terminal.
+        losses: how many losses are shown.
+    """
+
+    def __init__(self, enabled: bool = True, seconds: float = 0.5, lines_every: float = 30.0, losses: int = 4) -> None:
+        super().__init__()
+        self.enabled = enabled
+        self.seconds = seconds
+        self.lines_every = lines_every
+        self.losses = losses
+        self._shown = enabled
+        self._bar: tqdm | None = None
+        self._last_refresh = 0.0
+        self._begin = (0, 0.0)
+
+    def disable(self) -> None:
+        """Show nothing: Lightning calls this on every rank but the first."""
+        self._shown = False
+
+    def enable(self) -> None:
+        """Show progress."""
+        self._shown = self.enabled
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the bar where a resumed run stands."""
+        super().on_train_start(trainer, pl_module)
+        self._begin = (trainer.global_step, time.monotonic())
+        self._last_refresh = time.monotonic()
+        if self._shown and sys.stderr.isatty():
+            total = trainer.max_steps if trainer.max_steps > 0 else None
+            self._bar = tqdm(total=total, initial=trainer.global_step, unit="it", dynamic_ncols=True, leave=True)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Refresh when enough time has passed."""
+        now = time.monotonic()
+        last = trainer.global_step == trainer.max_steps
+        if not self._shown or (
+            not last and now - self._last_refresh < (self.seconds if self._bar else self.lines_every)
+        ):
+            return
+        self._last_refresh = now
+        shown = dict(list(self._losses(trainer).items())[: self.losses])
+        if self._bar is not None:
+            self._bar.n = trainer.global_step
+            self._bar.set_postfix(shown, refresh=True)
+            return
+        start, then = self._begin
+        rate = (trainer.global_step - start) / max(now - then, 1e-9)
+        left = (trainer.max_steps - trainer.global_step) / rate if trainer.max_steps > 0 else float("nan")
+        text = ", ".join(f"{name} {value}" for name, value in shown.items())
+        print(
+            f"iteration {trainer.global_step:,} of {trainer.max_steps:,}, {rate:.3g} it/s, {_duration(left)} left: {text}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the bar."""
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Close the bar, so that the message stands on a line of its own."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    @staticmethod
+    def _losses(trainer: Trainer) -> dict[str, str]:
+        found = {k: v for k, v in trainer.callback_metrics.items() if k.startswith("loss/")}
+        return {key.removeprefix("loss/"): f"{float(value):.3f}" for key, value in found.items()}
+
+
+def _duration(seconds: float) -> str:
+    if seconds != seconds:
+        return "unknown time"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -1,0 +1,87 @@
+"""Opens a run's folder, keeps a second writer out, and says what starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import nn
+
+from zoo.core.files import lock_file, write_atomically
+from zoo.core.runs import Run, describe_run, write_record
+
+
+class RunFolder(Callback):
+    """Writes run.json and config.yaml before the first iteration and prints the opening lines.
+
+    Args:
+        run: the run.
+        config: the complete configuration as YAML text.
+        command: the command line that started the run.
+        title: the paper's name and title.
+        seed: the run's seed.
+    """
+
+    def __init__(self, run: Run, config: str, command: list[str], title: str, seed: int) -> None:
+        self.run = run
+        self._config = config
+        self._command = command
+        self._title = title
+        self._seed = seed
+        self.began = False
+        self._locks = ExitStack()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Lock the folder: one run has one writer."""
+        if stage == "fit" and trainer.is_global_zero:
+            self.run.folder.mkdir(parents=True, exist_ok=True)
+            self._locks.enter_context(lock_file(self.run.folder / ".lock", protects=f"the run {self.run.folder}"))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write what made this run, then say it."""
+        self.began = True
+        if not trainer.is_global_zero:
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        described = dict(data.describe()) if hasattr(data, "describe") else {}
+        fingerprint = data.fingerprint() if hasattr(data, "fingerprint") else None
+        record = describe_run(self._command, {"seed": self._seed}, {"fingerprint": fingerprint, **described})
+        write_record(self.run, record)
+        write_atomically(self.run.config, self._config.encode())
+        for line in opening_lines(self._title, trainer, pl_module, described, self.run):
+            print(line, flush=True)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let the next writer in."""
+        self._locks.close()
+
+
+def opening_lines(
+    title: str, trainer: Trainer, module: LightningModule, described: Mapping[str, Any], run: Run
+) -> list[str]:
+    """What a person wants to see when a training begins, one fact a line."""
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    batch = getattr(trainer.datamodule, "batch_size", None)  # type: ignore[attr-defined]
+    facts = {
+        "networks": ", ".join(f"{key} {count:,}" for key, count in parameter_counts(module).items()),
+        "data": ", ".join(f"{key} {value}" for key, value in described.items()),
+        "batch": f"{batch * trainer.world_size} ({trainer.world_size} x {batch})" if batch else "",
+        "device": f"{name}" + (f", {trainer.world_size} processes" if trainer.world_size > 1 else ""),
+        "precision": str(trainer.precision),
+        "iterations": f"{trainer.global_step:,} done, {trainer.max_steps:,} in all",
+        "run": str(run.folder),
+    }
+    return [title, *(f"  {key:<11}{value}" for key, value in facts.items() if value)]
+
+
+def parameter_counts(module: nn.Module) -> dict[str, int]:
+    """Trainable parameters of each network that has any."""
+    counts = {
+        name: sum(p.numel() for p in network.parameters() if p.requires_grad)
+        for name, network in module.named_children()
+    }
+    return {name: count for name, count in counts.items() if count}

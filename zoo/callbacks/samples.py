@@ -1,0 +1,94 @@
+"""Sample grids: the same few pictures every so many iterations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from zoo.core.images import grid, save_png
+from zoo.core.runs import Run
+from zoo.core.translator import Translator
+
+
+class SampleGrids(Callback):
+    """Writes `samples/iteration_<number>.png`: a column each for the source, its translation, its reconstruction, a row per picture.
+
+    The pictures are the first ones of the validation data; without validation data, the first training batch that comes along. The
+    grid draws from streams of its own and runs in eval mode: training goes on as if nobody had looked.
+
+    Args:
+        enabled: whether grids are written.
+        every: iterations between two grids; the last iteration always leaves one.
+        count: pictures (rows) per grid.
+    """
+
+    def __init__(self, enabled: bool = True, every: int = 1000, count: int = 4) -> None:
+        self.enabled = enabled
+        self.every = every
+        self.count = count
+        self.run: Run | None = None
+        self._batch: dict[str, Tensor] | None = None
+        self._written_at = -1
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the pictures that will be shown."""
+        self._written_at = trainer.global_step
+        if trainer.is_global_zero and self.run is not None:
+            self._batch = self._first_validation_rows(trainer)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Write a grid when it is time."""
+        if self._batch is None and trainer.is_global_zero and self.run is not None:
+            self._batch = _rows(batch, self.count)
+        if trainer.global_step % self.every == 0:
+            self._write(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the last grid."""
+        self._write(trainer, pl_module)
+
+    def _write(self, trainer: Trainer, module: LightningModule) -> None:
+        if self._batch is None or self.run is None or trainer.global_step == self._written_at:
+            return
+        assert isinstance(module, Translator)
+        self._written_at = trainer.global_step
+        with module.aside("samples"), trainer.precision_plugin.forward_context():
+            columns = module.samples(self._batch)
+        save_png(
+            grid({name: images.float() for name, images in columns.items()}),
+            self.run.samples / f"iteration_{trainer.global_step:08d}.png",
+        )
+
+    def _first_validation_rows(self, trainer: Trainer) -> dict[str, Tensor] | None:
+        loaders = trainer.datamodule.val_dataloader() if hasattr(trainer, "datamodule") and trainer.datamodule else None
+        rows: list[Mapping[str, Tensor]] = []
+        for batch in loaders or ():
+            rows.append(trainer.strategy.batch_to_device(batch))
+            if sum(_length(row) for row in rows) >= self.count:
+                break
+        if not rows:
+            return None
+        joined = {
+            key: torch.cat([row[key] for row in rows]) for key, value in rows[0].items() if isinstance(value, Tensor)
+        }
+        return _rows(joined, self.count)
+
+
+def _length(batch: Mapping[str, Tensor]) -> int:
+    return len(next(value for value in batch.values() if isinstance(value, Tensor)))
+
+
+def _rows(batch: Mapping[str, Any], count: int) -> dict[str, Tensor]:
+    return {key: value[:count].clone() for key, value in batch.items() if isinstance(value, Tensor)}

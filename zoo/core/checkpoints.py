@@ -1,0 +1,59 @@
+"""Checkpoints that are written whole or not at all, and read without unpickling."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from zoo.core.files import write_atomically
+from zoo.errors import ZooError
+
+
+class SafeCheckpointIO(TorchCheckpointIO):
+    """Writes through a temporary file that is flushed to disk and renamed; reads tensors and plain values only."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Write a checkpoint atomically."""
+        write_atomically(Path(path), lambda file: torch.save(checkpoint, file))
+
+    def load_checkpoint(  # noqa: D102 - see read_checkpoint
+        self,
+        path: str | Path,
+        map_location: Any | None = lambda storage, _: storage,
+        weights_only: bool | None = None,
+    ) -> dict[str, Any]:
+        return read_checkpoint(Path(path), map_location)
+
+
+def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a checkpoint file without ever unpickling objects.
+
+    Args:
+        path: the file.
+        map_location: where tensors go, as `torch.load` takes it.
+
+    Raises:
+        ZooError: there is no such file, it is cut off or damaged, or it holds more than tensors and plain values.
+    """
+    if not path.is_file():
+        raise ZooError(
+            f"There is no checkpoint at {path}. A run keeps its checkpoints in runs/<recipe>/<name>/checkpoints."
+        )
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ZooError(
+            f"{path} holds more than tensors and plain values, so it is not loaded: such a file can run code. If it comes from official "
+            "code, extract its state dict there first."
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise ZooError(
+            f"{path} is not a whole checkpoint (cut off or damaged, {path.stat().st_size} bytes): {error}"
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise ZooError(f"{path} holds a {type(checkpoint).__name__}, not a checkpoint.")
+    return checkpoint

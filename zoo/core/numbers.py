@@ -1,0 +1,108 @@
+"""What happens when gradients are not finite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import ZooError
+
+if TYPE_CHECKING:
+    from zoo.core.players import Player
+
+BadNumbersAction = Literal["stop", "skip", "continue"]
+
+
+class BadNumbers:
+    """Flags non-finite gradients on the device and reads the flags one iteration later, when they have long arrived.
+
+    Gradients are inspected after they were averaged over ranks: a NaN on one rank is a NaN on all, so all ranks decide alike.
+
+    Attributes:
+        action: `stop` raises an error (one host sync per iteration, at its end, for the iteration before); `skip` leaves the player's
+            step out, which costs a host sync per step; `continue` only counts.
+        patience: with `skip`: this many bad iterations in a row stop the run all the same.
+        bad_iterations: how many iterations had bad numbers so far.
+        gradient_norms: each player's last gradient norm, on the device.
+    """
+
+    def __init__(self, action: BadNumbersAction = "stop", patience: int = 100) -> None:
+        self.action = action
+        self.patience = patience
+        self.bad_iterations = 0
+        self.gradient_norms: dict[str, Tensor] = {}
+        self._in_a_row = 0
+        self._flags: list[tuple[str, Tensor]] = []
+        self._pending: _Pending | None = None
+
+    def inspect(self, player: Player, parameters: Sequence[nn.Parameter]) -> Tensor:
+        """Note whether a player's whole gradient is finite.
+
+        Returns:
+            A boolean scalar on the device.
+        """
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        norms = torch._foreach_norm(gradients) if gradients else [torch.zeros(())]
+        norm = torch.linalg.vector_norm(torch.stack([n.float() for n in norms]))
+        finite = torch.isfinite(norm)
+        self.gradient_norms[player.name] = norm
+        self._flags.append((player.name, finite))
+        return finite
+
+    def forbids_step(self, finite: Tensor) -> bool:
+        """Whether a player must not step on its present gradient."""
+        return self.action == "skip" and not bool(finite)
+
+    def end(self, iteration: int) -> None:
+        """End an iteration: read the flags of the one before, send this one's on their way to the host."""
+        self._read()
+        if self._flags:
+            names, flags = zip(*self._flags, strict=True)
+            self._flags = []
+            self._pending = _Pending(iteration, names, torch.stack(flags))
+
+    def read_all(self, iteration: int) -> None:
+        """Read every flag now, as is done before a checkpoint is written and at the end of a run.
+
+        Raises:
+            ZooError: numbers went bad and the run has to stop.
+        """
+        self.end(iteration)
+        self._read()
+
+    def _read(self) -> None:
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        bad = pending.bad_players()
+        self._in_a_row = self._in_a_row + 1 if bad else 0
+        self.bad_iterations += bool(bad)
+        if (bad and self.action == "stop") or (self.action == "skip" and self._in_a_row >= self.patience):
+            raise ZooError(
+                f"The gradients of {', '.join(bad)} were not finite (NaN or inf) in iteration {pending.iteration}. Nothing was saved "
+                "since; go on from the last good checkpoint with --resume, and with a lower learning rate or --numbers.action skip."
+            )
+
+
+class _Pending:
+    """The flags of one iteration on their way from the device to the host."""
+
+    def __init__(self, iteration: int, names: Sequence[str], finite: Tensor) -> None:
+        self.iteration = iteration
+        self.names = names
+        self.finite = torch.empty(finite.shape, dtype=finite.dtype, pin_memory=finite.is_cuda).copy_(
+            finite, non_blocking=True
+        )
+        self.arrived = torch.cuda.Event() if finite.is_cuda else None
+        if self.arrived is not None:
+            self.arrived.record()
+
+    def bad_players(self) -> list[str]:
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        return list(
+            dict.fromkeys(name for name, fine in zip(self.names, self.finite.tolist(), strict=True) if not fine)
+        )

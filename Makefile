@@ -27,6 +27,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 	@echo "Ready: $(BIN)/lightning --help"
 
+demo: $(STAMP) ## train a small CycleGAN on rendered scenes, a few minutes on a laptop, and show a picture
+	$(BIN)/lightning fit --config zoo/cyclegan.yaml --config configs/demo/cyclegan.yaml
+
 check: $(STAMP) ## format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

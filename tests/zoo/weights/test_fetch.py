@@ -1,0 +1,352 @@
+import dataclasses
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from support.http import Page, Server, serve
+
+from zoo.errors import ZooError
+from zoo.weights.fetch import WeightFile, fetch, read_catalogue, weights_folder
+
+BODY = bytes(range(256)) * 3000
+SHA256 = hashlib.sha256(BODY).hexdigest()
+OTHER = BODY[::-1]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.delenv("ZOO_OFFLINE", raising=False)
+    return tmp_path / "home"
+
+
+def entry(*urls: str, size: int | None = len(BODY), sha256: str | None = SHA256, prefix: str = "") -> WeightFile:
+    return WeightFile("net", "net.pth", urls, size, sha256, "MIT", "https://example.org", "a network", prefix)
+
+
+def get(weights: WeightFile) -> Path:
+    return fetch("net", {"net": weights})
+
+
+def left() -> list[str]:
+    """Name what a fetch left, apart from the empty lock."""
+    return sorted(path.name for path in weights_folder().iterdir() if path.name != ".net.pth.lock")
+
+
+def test_a_good_file_is_downloaded_once(capfd: pytest.CaptureFixture[str]) -> None:
+    with serve({"/net.pth": Page(BODY)}) as server:
+        path = get(entry(f"{server.address}/net.pth"))
+        assert path == weights_folder() / "net.pth"
+        assert path.read_bytes() == BODY
+        assert left() == ["net.pth", "net.pth.pin.json"]
+        assert get(entry(f"{server.address}/net.pth")) == path
+        assert server.asked == ["/net.pth"]
+    assert get(entry(f"{server.address}/net.pth")) == path  # the server is gone
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert f"Downloading net.pth from {server.address}/net.pth" in err
+
+
+def test_a_file_is_hashed_once_and_again_when_it_was_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[Path] = []
+
+    def counting(path: Path) -> str:
+        hashed.append(path)
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    monkeypatch.setattr("zoo.weights.fetch.sha256_of", counting)
+    path = weights_folder() / "net.pth"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(BODY)  # put there by hand
+    for _ in range(3):
+        assert get(entry("http://127.0.0.1:9/")) == path
+    assert hashed == [path]
+    os.utime(path, ns=(0, 0))
+    get(entry("http://127.0.0.1:9/"))
+    get(entry("http://127.0.0.1:9/"))
+    assert hashed == [path, path]
+
+
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        (
+            Page(OTHER),
+            f"wrong file came, its SHA-256 is {hashlib.sha256(OTHER).hexdigest()}, expected was SHA-256 {SHA256}",
+        ),
+        (Page(BODY, missing=1000), "connection ended after 768,000 of 769,000 bytes"),
+        (Page(BODY[:-1]), "wrong file came, it has 767,999 bytes instead of 768,000"),
+        (Page(BODY[:-1], announce=False), "wrong file came, it has 767,999 bytes instead of 768,000"),
+        (Page(b"gone", status=404), "the server answered 404 Not Found"),
+        (Page(b"busy", status=503), "the server answered 503 Service Unavailable"),
+        (Page(b"\n <!DOCTYPE html><html>Too many downloads</html>"), "a web page came instead of the file"),
+    ],
+)
+def test_a_bad_answer_is_told_and_leaves_nothing(page: Page, said: str) -> None:
+    with serve({"/net.pth": page}) as server, pytest.raises(ZooError) as caught:
+        get(entry(f"{server.address}/net.pth"))
+    assert said in str(caught.value)
+    assert left() == []
+
+
+def test_without_a_digest_a_page_and_a_truncated_file_are_still_refused() -> None:
+    with serve({"/page": Page(b"<HTML>sign in</HTML>"), "/short": Page(BODY, missing=5)}) as server:
+        for path, said in [("page", "web page"), ("short", "ended after")]:
+            with pytest.raises(ZooError, match=said):
+                get(entry(f"{server.address}/{path}", size=None, sha256=None))
+    assert left() == []
+
+
+def test_mirrors_are_tried_in_turn() -> None:
+    pages = {"/a": Page(b"", status=500), "/b": Page(OTHER), "/c": Page(BODY), "/d": Page(BODY)}
+    with serve(pages) as server:
+        path = get(entry(*(server.address + name for name in pages)))
+        assert server.asked == ["/a", "/b", "/c"]
+    assert path.read_bytes() == BODY
+
+
+def test_all_refusals_of_the_mirrors_are_told() -> None:
+    with (
+        serve({"/b": Page(OTHER)}) as server,
+        pytest.raises(ZooError, match=r"/a: the server answered 404 .*/b: a wrong"),
+    ):
+        get(entry(f"{server.address}/a", f"{server.address}/b"))
+
+
+def test_offline_says_what_to_put_where_and_asks_no_one(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    monkeypatch.setenv("ZOO_OFFLINE", "1")
+    with serve({"/net.pth": Page(BODY)}) as server:
+        with pytest.raises(ZooError, match="ZOO_OFFLINE") as caught:
+            get(entry(f"{server.address}/net.pth"))
+        for part in ("net.pth is needed", SHA256, str(home / "weights"), f"{server.address}/net.pth"):
+            assert part in str(caught.value)
+        (home / "weights" / "net.pth").write_bytes(BODY)
+        assert get(entry(f"{server.address}/net.pth")) == home / "weights" / "net.pth"
+        assert server.asked == []
+
+
+def test_no_network_says_what_to_put_where(home: Path) -> None:
+    with serve({}) as server:
+        pass
+    with pytest.raises(ZooError, match="Connection refused") as caught:
+        get(entry(f"{server.address}/net.pth"))
+    for part in ("net.pth is needed", SHA256, str(home / "weights"), f"{server.address}/net.pth"):
+        assert part in str(caught.value)
+    assert left() == []
+
+
+def test_a_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zoo.weights.fetch.TIMEOUT", 0.2)
+    with serve({"/net.pth": Page(BODY, pause=1.0)}) as server, pytest.raises(ZooError, match="broke off: timed out"):
+        get(entry(f"{server.address}/net.pth"))
+    assert left() == []
+
+
+def test_a_wrong_file_put_there_by_hand_is_named_and_kept() -> None:
+    path = weights_folder() / "net.pth"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(OTHER)
+    with pytest.raises(ZooError, match=r"net\.pth is not net: its SHA-256 is .*Delete it"):
+        get(entry("http://127.0.0.1:9/"))
+    assert path.read_bytes() == OTHER
+
+
+def test_a_file_that_changed_after_its_check_is_refused() -> None:
+    with serve({"/net.pth": Page(BODY)}) as server:
+        path = get(entry(f"{server.address}/net.pth"))
+        path.write_bytes(OTHER)
+        with pytest.raises(ZooError, match="is not net"):
+            get(entry(f"{server.address}/net.pth"))
+
+
+def test_without_a_published_digest_the_first_file_is_pinned(capsys: pytest.CaptureFixture[str]) -> None:
+    pages = {"/net.pth": Page(BODY)}
+    with serve(pages) as server:
+        unknown = entry(f"{server.address}/net.pth", size=None, sha256=None)
+        path = get(unknown)
+        assert f"not verified, no full digest is published; pinned to SHA-256 {SHA256}" in capsys.readouterr().err
+        assert json.loads((weights_folder() / "net.pth.pin.json").read_text())["sha256"] == SHA256
+
+        path.unlink()
+        pages["/net.pth"] = Page(OTHER)
+        with pytest.raises(ZooError, match=rf"but {SHA256} was pinned .*delete \S+net\.pth\.pin\.json as well"):
+            get(unknown)
+        assert left() == ["net.pth.pin.json"]
+
+        (weights_folder() / "net.pth.pin.json").unlink()  # what the message says
+        assert get(unknown).read_bytes() == OTHER
+
+
+def test_a_file_put_in_place_of_a_pinned_one_is_refused() -> None:
+    with serve({"/net.pth": Page(BODY)}) as server:
+        unknown = entry(f"{server.address}/net.pth", sha256=None)
+        get(unknown).write_bytes(OTHER)
+        with pytest.raises(ZooError, match=f"{SHA256} was pinned"):
+            get(unknown)
+
+
+def test_the_known_first_digits_are_checked() -> None:
+    with serve({"/net.pth": Page(BODY)}) as server:
+        url = f"{server.address}/net.pth"
+        with pytest.raises(ZooError, match=r"expected was SHA-256 00000000\.\.\."):
+            get(entry(url, sha256=None, prefix="00000000"))
+        assert left() == []
+        assert get(entry(url, sha256=None, prefix=SHA256[:8])).read_bytes() == BODY
+
+
+def test_a_catalogue_that_names_another_digest_is_not_fooled_by_the_pin() -> None:
+    with serve({"/net.pth": Page(BODY)}) as server:
+        good = entry(f"{server.address}/net.pth")
+        get(good)
+        with pytest.raises(ZooError, match="is not net"):
+            get(dataclasses.replace(good, sha256="0" * 64))
+
+
+def test_a_damaged_pin_is_told() -> None:
+    with serve({"/net.pth": Page(BODY)}) as server:
+        path = get(entry(f"{server.address}/net.pth"))
+        path.with_name("net.pth.pin.json").write_text("{}")
+        with pytest.raises(ZooError, match=r"net\.pth\.pin\.json is damaged .*Delete it"):
+            get(entry(f"{server.address}/net.pth"))
+
+
+def test_the_name_never_shows_a_part_of_the_file() -> None:
+    seen: set[int] = set()
+    with serve({"/net.pth": Page(BODY, pause=0.3)}) as server:
+        thread = threading.Thread(target=get, args=[entry(f"{server.address}/net.pth")])
+        thread.start()
+        parts: set[str] = set()
+        while thread.is_alive():
+            path = weights_folder() / "net.pth"
+            if path.exists():
+                seen.add(path.stat().st_size)
+            parts.update(part.name for part in weights_folder().glob(".net.pth.????????.part"))
+        thread.join()
+    assert seen <= {len(BODY)}
+    assert len(parts) == 1  # it was on its way under another name
+    assert left() == ["net.pth", "net.pth.pin.json"]
+
+
+def test_what_a_killed_download_left_is_removed() -> None:
+    weights_folder().mkdir(parents=True)
+    (weights_folder() / ".net.pth.0123abcd.part").write_bytes(b"half")
+    with serve({"/net.pth": Page(BODY)}) as server:
+        get(entry(f"{server.address}/net.pth"))
+    assert left() == ["net.pth", "net.pth.pin.json"]
+
+
+# zoo.core imports torch, which these processes do not need: its package is entered without its __init__.
+LIGHT = """
+import sys, types, zoo
+core = sys.modules["zoo.core"] = types.ModuleType("zoo.core")
+core.__path__ = [zoo.__path__[0] + "/core"]
+"""
+
+CATALOGUE = """
+net:
+  file: net.pth
+  urls: [{url}]
+  size: {size}
+  sha256: {sha256}
+  licence: MIT
+  source: https://example.org
+  description: a network
+"""
+
+
+def write_catalogue(folder: Path, server: Server) -> Path:
+    folder.mkdir()
+    text = CATALOGUE.format(url=f"{server.address}/net.pth", size=len(BODY), sha256=SHA256)
+    (folder / "nets.yaml").write_text(text)
+    return folder
+
+
+def test_two_processes_download_once(tmp_path: Path) -> None:
+    code = """if True:
+        from pathlib import Path
+        from zoo.weights.fetch import fetch, read_catalogue
+        catalogue = read_catalogue(Path(sys.argv[1]))
+        print("ready", flush=True)
+        sys.stdin.readline()
+        print(fetch("net", catalogue))
+    """
+    with serve({"/net.pth": Page(BODY, pause=1.0)}) as server:
+        folder = write_catalogue(tmp_path / "catalogue", server)
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", LIGHT + code, str(folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(2)
+        ]
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        answers = [process.communicate(timeout=60) for process in processes]
+        assert [out for out, _ in answers] == [f"{weights_folder() / 'net.pth'}\n"] * 2, answers
+        assert server.asked == ["/net.pth"]
+    assert sum("Waiting for the download of net.pth" in err for _, err in answers) == 1
+
+
+def test_unknown_names_and_near_ones() -> None:
+    with pytest.raises(ZooError, match="Did you mean 'vgg19'"):
+        fetch("vgg_19")
+    with pytest.raises(ZooError, match="There are: net"):
+        fetch("vgg19", {"net": entry("https://example.org/net.pth")})
+
+
+def test_catalogue_mistakes_are_named(tmp_path: Path) -> None:
+    with serve({}) as server:
+        folder = write_catalogue(tmp_path / "catalogue", server)
+    path = folder / "nets.yaml"
+    good = path.read_text()
+    for bad, said in [
+        (good.replace("licence", "license"), "entry 'net': .*license"),
+        (good.replace("  size: 768000\n", ""), "entry 'net': .*size"),
+        (good.replace("http://127.0.0.1", "http://example.org"), "is not an https link"),
+        (good.replace(SHA256, SHA256[:40]), "sha256 is not 64"),
+    ]:
+        path.write_text(bad)
+        with pytest.raises(ZooError, match=said):
+            read_catalogue(folder)
+    path.write_text(good)
+    (folder / "more.yaml").write_text(good)
+    with pytest.raises(ZooError, match="'net' is taken"):
+        read_catalogue(folder)
+
+
+def test_our_own_catalogue() -> None:
+    catalogue = read_catalogue()
+    assert {"vgg16", "vgg19"} <= catalogue.keys()
+    assert catalogue["vgg19"].file == "vgg19-dcbb9e9d.pth"
+    for weights in catalogue.values():
+        _, _, prefix = Path(weights.file).stem.rpartition("-")
+        if "download.pytorch.org" in weights.urls[0]:  # its names carry the first digits of the digest
+            assert len(prefix) == 8
+            assert (weights.sha256 or weights.sha256_prefix).startswith(prefix)
+        assert weights.urls[0].endswith(weights.file)
+        assert weights.licence
+        assert weights.source.startswith("https://")
+
+
+def test_where_files_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert weights_folder() == tmp_path / "home" / "weights"
+    monkeypatch.delenv("ZOO_HOME")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert weights_folder() == tmp_path / "cache" / "translation-zoo" / "weights"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert weights_folder() == tmp_path / ".cache" / "translation-zoo" / "weights"

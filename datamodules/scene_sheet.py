@@ -1,6 +1,5 @@
 """A contact sheet of all looks and shapes of the rendered scenes: `python -m datamodules.scene_sheet scenes.png`."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from PIL import Image, ImageDraw
 
 from datamodules.scene_looks import LOOKS, SHAPES
 from datamodules.scene_render import View, draw_content, draw_style, render
+from zoo.core.images import save_png
 
 _GAP, _TITLE = 6, 16
 
@@ -48,16 +48,11 @@ def save_contact_sheet(path: Path, *, size: int = 96, seed: int = 0) -> None:
     """Write the contact sheet as a PNG file, at once or not at all.
 
     Args:
-        path: of the file; its folder must exist.
+        path: of the file; its folder is made when missing.
         size: side of one picture in pixels.
         seed: of the scenes.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        contact_sheet(size=size, seed=seed).save(file, format="PNG")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    save_png(contact_sheet(size=size, seed=seed), path)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,13 @@ python -m zoo.cli.readme --check README.md    # exit with 2 if it is out of date
 """
 
 import argparse
-import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from zoo.cli.catalog import Paper, papers
 from zoo.cli.main import speak
+from zoo.core.files import write_atomically
 from zoo.errors import ZooError
 
 BEGIN = "<!-- papers:begin -->"
@@ -58,12 +57,7 @@ def run(argv: list[str] | None = None) -> int:
         raise ZooError(
             f"{options.readme}: the table of papers is out of date. Type: python -m zoo.cli.readme {options.readme}"
         )
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=options.readme.parent, delete=False) as file:
-        file.write(fresh)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).chmod(options.readme.stat().st_mode)
-    Path(file.name).replace(options.readme)
+    write_atomically(options.readme, fresh.encode())
     print(f"{options.readme}: the table of papers is up to date", file=sys.stderr)
     return 0
 

@@ -3,8 +3,6 @@
 A picture is a float `b c h w` or `c h w` in [-1, 1]; on disk and on the way to the device it is uint8 in 0..255.
 """
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -15,6 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
+
+from zoo.core.files import write_atomically
 
 # Ranges
 
@@ -119,25 +119,9 @@ def save_png(image: Tensor | Image.Image, path: str | Path) -> Path:
         The path.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     picture = to_pil(image) if isinstance(image, Tensor) else image
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            picture.save(file, format="PNG")
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o666 & ~_umask())  # noqa: PTH101 - temporary files are private, results are not
-            os.replace(file.name, path)  # noqa: PTH105
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    write_atomically(path, lambda file: picture.save(file, format="PNG"))
     return path
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 # Figures

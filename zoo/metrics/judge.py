@@ -20,7 +20,6 @@ pixels are taken at the pictures' own size.
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from zoo.core.files import write_atomically
 from zoo.errors import ZooError
 from zoo.metrics.judge_networks import LookClassifier, Segmenter, resized
 
@@ -356,12 +356,7 @@ def save_judge(path: Path, judge: Judge, figures: dict[str, float], *, command: 
         "seed": str(seed),
     }
     weights = {key: value.half().contiguous() for key, value in judge.state_dict().items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(save(weights, metadata))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_atomically(path, save(weights, metadata))
 
 
 def format_table(report: dict[str, float]) -> str:

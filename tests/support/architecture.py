@@ -17,7 +17,7 @@ FRONT_DOOR = {
     *("zoo.cli", "zoo.cli.main", "zoo.cli.catalog", "zoo.cli.lookup", "zoo.cli.pages", "zoo.cli.suggest"),
     *("zoo.cli.readme", "zoo.cli.new_room"),
 }
-BEHIND_THE_DOOR = {"zoo.cli.fit", "zoo.cli.translate", "zoo.cli.compare"}
+BEHIND_THE_DOOR = {"zoo.cli.fit", "zoo.cli.translate", "zoo.cli.compare", "zoo.core.files"}
 MAY_IMPORT = {
     "core": {"core", "errors", "registry"},
     "blocks": {"core", "blocks", "errors"},

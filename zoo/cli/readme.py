@@ -11,7 +11,6 @@ from pathlib import Path
 
 from zoo.cli.catalog import Paper, papers
 from zoo.cli.main import speak
-from zoo.core.files import write_atomically
 from zoo.errors import ZooError
 
 BEGIN = "<!-- papers:begin -->"
@@ -57,6 +56,8 @@ def run(argv: list[str] | None = None) -> int:
         raise ZooError(
             f"{options.readme}: the table of papers is out of date. Type: python -m zoo.cli.readme {options.readme}"
         )
+    from zoo.core.files import write_atomically
+
     write_atomically(options.readme, fresh.encode())
     print(f"{options.readme}: the table of papers is up to date", file=sys.stderr)
     return 0

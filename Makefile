@@ -42,6 +42,13 @@ format: $(STAMP) ## put the code into shape
 test: $(STAMP) ## the tests, with line coverage
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
 
+bench: $(STAMP) ## measure start-up, scenes, loading and training iterations
+	$(BIN)/python tests/benchmarks
+
+MINUTES ?= 60
+soak: $(STAMP) ## train for an hour and see whether memory, handles and threads stay flat: make soak MINUTES=60
+	$(BIN)/python tests/benchmarks/soak.py --minutes $(MINUTES)
+
 new-room: $(STAMP) ## start a room for a new paper: make new-room NAME=mypaper
 	@$(BIN)/python -m zoo.cli.new_room $(NAME)
 

@@ -48,7 +48,9 @@ class Draws:
         self._moment, self._iteration = ("iteration", iteration), iteration
         self._counts.clear()
         seed = seed_of(self.seed, self.rank, "global", iteration)
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed walks every backend: 0.2 ms in each iteration
+        if device.type == "cuda":
+            torch.cuda.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002 - third-party augmentations still draw from it
 

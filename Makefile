@@ -45,6 +45,9 @@ test: $(STAMP) ## the tests, with line coverage
 bench: $(STAMP) ## measure start-up, scenes, loading and training iterations
 	$(BIN)/python tests/benchmarks
 
+notebooks: $(STAMP) ## make the notebooks from their scripts and run them
+	OMP_NUM_THREADS=1 $(BIN)/python notebooks/build.py
+
 MINUTES ?= 60
 soak: $(STAMP) ## train for an hour and see whether memory, handles and threads stay flat: make soak MINUTES=60
 	$(BIN)/python tests/benchmarks/soak.py --minutes $(MINUTES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import shutil
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -125,8 +126,9 @@ def train_and_judge(
     words += ["--run.name", name]
     folder = root / contender.name / name
     resume = find_run(root, contender.name, name) if (folder / "run.json").is_file() else None
-    if resume is not None and not resume.checkpoints_newest_first():
-        raise ZooError(f"{folder} was begun but holds no checkpoint. Remove it, or give another --output.")
+    if resume is not None and not resume.checkpoints_newest_first():  # stopped before its first checkpoint: begin again
+        shutil.rmtree(folder)
+        resume = None
     begin = time.perf_counter()
     cli = ZooCLI.start("fit", words, resume, contender.name, ["lightning", "compare", *words])
     minutes = (time.perf_counter() - begin) / 60

@@ -1,0 +1,82 @@
+"""Notebooks run from the first cell to the last, and what is committed is what their scripts say."""
+
+import os
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import nbformat
+import pytest
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+
+
+def load_build() -> ModuleType:
+    spec = spec_from_file_location("build_notebooks", NOTEBOOKS / "build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+build = load_build()
+SCRIPTS = build.scripts()
+
+
+def outputs(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+def pictures(notebook: nbformat.NotebookNode) -> int:
+    return sum("image/png" in output.get("data", {}) for output in outputs(notebook))
+
+
+def printed(notebook: nbformat.NotebookNode) -> str:
+    return "".join(output.text for output in outputs(notebook) if output.output_type == "stream")
+
+
+def test_there_are_notebooks() -> None:
+    assert [script.stem for script in SCRIPTS] == ["quickstart"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_the_committed_notebook_is_its_script_executed(script: Path) -> None:
+    path = script.with_suffix(".ipynb")
+    committed = nbformat.read(path, as_version=4)
+    nbformat.validate(committed)
+    assert build.sources(committed) == build.sources(build.from_script(script)), "type: make notebooks"
+    counts = [cell.execution_count for cell in committed.cells if cell.cell_type == "code"]
+    assert counts == list(range(1, len(counts) + 1)), "every cell ran once, in order"
+    assert pictures(committed) >= 4
+    assert not [output for output in outputs(committed) if output.output_type == "error"]
+    text = path.read_text(encoding="utf-8")
+    assert len(text) < 600_000
+    for machine in (str(NOTEBOOKS.parent), str(Path.home()), "/tmp/"):
+        assert machine not in text.replace("\\/", "/"), "a path of the machine that ran it"
+
+
+def test_a_changed_script_is_noticed(tmp_path: Path) -> None:
+    script = tmp_path / "quickstart.py"
+    script.write_text((NOTEBOOKS / "quickstart.py").read_text(encoding="utf-8").replace("Quickstart", "Slow start", 1))
+    assert build.sources(build.from_script(script)) != build.sources(build.from_script(NOTEBOOKS / "quickstart.py"))
+
+
+@pytest.mark.slow
+def test_quickstart_runs(tmp_path: Path) -> None:
+    notebook = build.from_script(NOTEBOOKS / "quickstart.py")
+    # The kernel's own files stay in the test's folder, too. Coverage would slow it down, and it is measured elsewhere.
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
+    build.execute(
+        notebook,
+        tmp_path,
+        kept | {"QUICKSTART_ITERATIONS": "3", "OMP_NUM_THREADS": "1", "IPYTHONDIR": str(tmp_path / "ipython")},
+    )
+    assert pictures(notebook) >= 4
+    text = printed(notebook)
+    assert "iterations 0 done, 3 in all" in text
+    assert "6 of 6 pictures are translated" in text
+    assert text.count("style accuracy") >= 2, "one table after the training, one for the test"
+    (run,) = (tmp_path / "runs" / "quickstart").iterdir()
+    assert (run / "checkpoints" / "iteration_00000003.ckpt").is_file()
+    assert (run / "translated" / "sheet.png").is_file()

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from golden.golden import Golden, GoldenMismatchError, check, check_notices, every_file, fit, norms_and_means
 from lightning.pytorch import Callback
 from torch import Tensor, nn
 
 from datamodules.preprocess import Transform
+from golden.golden import Golden, GoldenMismatchError, check, check_notices, every_file, fit, norms_and_means
 from zoo import cyclegan
 from zoo.blocks.image_pool import ImagePool
 from zoo.blocks.initialise import initialise

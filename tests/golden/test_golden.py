@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from golden.golden import Golden, GoldenMismatchError, check, check_notices, golden_files
 from safetensors.torch import save_file
 from torch import Tensor
+
+from golden.golden import Golden, GoldenMismatchError, check, check_notices, golden_files
 
 TENSORS = {
     "in/x": torch.tensor([1.0, 2.0]),

@@ -34,11 +34,10 @@ def fit(
     checkpoints.run = Run(folder)
     trainer = Trainer(
         accelerator="cpu",
-        **{"devices": 1, **options},
+        **{"devices": 1, "enable_progress_bar": False, **options},
         precision=precision,
         max_steps=iterations,
         logger=False,
-        enable_progress_bar=False,
         enable_model_summary=False,
         callbacks=[*(callbacks or []), checkpoints],
         default_root_dir=folder,

@@ -35,8 +35,11 @@ class Checkpoints(Checkpoint):
         self._saved_at = -1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A resumed run already has the checkpoint it starts from."""
+        """A resumed run already has the checkpoint it starts from; what a killed one was writing is removed."""
         self._saved_at = trainer.global_step
+        if self.run is not None and trainer.is_global_zero:
+            for part in self.run.checkpoints.glob(".iteration_*.part"):
+                part.unlink(missing_ok=True)
 
     def on_train_batch_end(
         self,

@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from zoo.core.files import write_atomically
 from zoo.core.runs import Run
 from zoo.core.translator import Translator
+from zoo.errors import ZooError
 
 
 class Metrics(Callback):
@@ -25,6 +26,8 @@ class Metrics(Callback):
     """
 
     def __init__(self, enabled: bool = True, every: int = 50) -> None:
+        if every < 1:
+            raise ZooError(f"metrics: every is {every}; expected at least 1.")
         self.enabled = enabled
         self.every = every
         self.run: Run | None = None
@@ -85,12 +88,10 @@ class MetricsTable:
         self._rows: list[dict[str, str]] = []
         self._columns = ["iteration"]
         if path.is_file():
-            with path.open(newline="", encoding="utf-8") as file:
-                reader = csv.DictReader(file)
-                self._columns = list(reader.fieldnames or self._columns)
-                self._rows = [
-                    row for row in reader if row["iteration"].isdigit() and int(row["iteration"]) <= completed
-                ]
+            whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")  # a killed run may have left half a row
+            reader = csv.DictReader(whole.splitlines())
+            self._columns = list(reader.fieldnames or self._columns)
+            self._rows = [row for row in reader if int(row["iteration"]) <= completed]
             self._write_all()
 
     def add(self, iteration: int, values: Mapping[str, float]) -> None:

@@ -10,6 +10,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+from zoo.errors import ZooError
+
 
 class Progress(ProgressBar):
     """Iterations done and left, rate, time to go and the main losses, in one line.
@@ -25,6 +27,10 @@ class Progress(ProgressBar):
 
     def __init__(self, enabled: bool = True, seconds: float = 0.5, lines_every: float = 30.0, losses: int = 4) -> None:
         super().__init__()
+        if seconds < 0 or lines_every < 0 or losses < 0:
+            raise ZooError(
+                f"progress: seconds is {seconds}, lines_every is {lines_every}, losses is {losses}; none may be below 0."
+            )
         self.enabled = enabled
         self.seconds = seconds
         self.lines_every = lines_every
@@ -74,13 +80,12 @@ class Progress(ProgressBar):
             return
         start, then = self._begin
         rate = (trainer.global_step - start) / max(now - then, 1e-9)
-        left = (trainer.max_steps - trainer.global_step) / rate if trainer.max_steps > 0 else float("nan")
+        ahead = ""
+        if trainer.max_steps > 0:
+            left = _duration((trainer.max_steps - trainer.global_step) / rate)
+            ahead = f" of {trainer.max_steps:,}, {left} left"
         text = ", ".join(f"{name} {value}" for name, value in shown.items())
-        print(
-            f"iteration {trainer.global_step:,} of {trainer.max_steps:,}, {rate:.3g} it/s, {_duration(left)} left: {text}",
-            file=sys.stderr,
-            flush=True,
-        )
+        print(f"iteration {trainer.global_step:,}{ahead}, {rate:.3g} it/s: {text}", file=sys.stderr, flush=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the bar."""
@@ -102,8 +107,6 @@ class Progress(ProgressBar):
 
 
 def _duration(seconds: float) -> str:
-    if seconds != seconds:
-        return "unknown time"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -1,24 +1,25 @@
-"""Opens a run's folder, keeps a second writer out, and says what starts."""
+"""Opens a run's folder and says what starts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
-from zoo.core.files import lock_file, write_atomically
-from zoo.core.runs import Run, describe_run, write_record
+from zoo.core.files import write_atomically
+from zoo.core.records import describe_run, write_record
+from zoo.core.runs import Run
 
 
 class RunFolder(Callback):
     """Writes run.json and config.yaml before the first iteration and prints the opening lines.
 
     Args:
-        run: the run.
+        run: the run; other ranks than the first learn it from there.
         config: the complete configuration as YAML text.
         command: the command line that started the run.
         title: the paper's name and title.
@@ -32,13 +33,13 @@ class RunFolder(Callback):
         self._title = title
         self._seed = seed
         self.began = False
-        self._locks = ExitStack()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Lock the folder: one run has one writer."""
-        if stage == "fit" and trainer.is_global_zero:
-            self.run.folder.mkdir(parents=True, exist_ok=True)
-            self._locks.enter_context(lock_file(self.run.folder / ".lock", protects=f"the run {self.run.folder}"))
+        """Tell every callback the run, on every rank the one that rank 0 has chosen."""
+        self.run = Run(Path(trainer.strategy.broadcast(str(self.run.folder))))
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if hasattr(callback, "run"):
+                callback.run = self.run
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what made this run, then say it."""
@@ -54,10 +55,6 @@ class RunFolder(Callback):
         for line in opening_lines(self._title, trainer, pl_module, described, self.run):
             print(line, flush=True)
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Let the next writer in."""
-        self._locks.close()
-
 
 def opening_lines(
     title: str, trainer: Trainer, module: LightningModule, described: Mapping[str, Any], run: Run
@@ -72,7 +69,8 @@ def opening_lines(
         "batch": f"{batch * trainer.world_size} ({trainer.world_size} x {batch})" if batch else "",
         "device": f"{name}" + (f", {trainer.world_size} processes" if trainer.world_size > 1 else ""),
         "precision": str(trainer.precision),
-        "iterations": f"{trainer.global_step:,} done, {trainer.max_steps:,} in all",
+        "iterations": f"{trainer.global_step:,} done"
+        + (f", {trainer.max_steps:,} in all" if trainer.max_steps > 0 else ""),
         "run": str(run.folder),
     }
     return [title, *(f"  {key:<11}{value}" for key, value in facts.items() if value)]

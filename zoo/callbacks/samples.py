@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
 from zoo.core.images import grid, save_png
 from zoo.core.runs import Run
 from zoo.core.translator import Translator
+from zoo.errors import ZooError
 
 
 class SampleGrids(Callback):
@@ -28,6 +30,8 @@ class SampleGrids(Callback):
     """
 
     def __init__(self, enabled: bool = True, every: int = 1000, count: int = 4) -> None:
+        if every < 1 or count < 1:
+            raise ZooError(f"samples: every is {every}, count is {count}; both must be at least 1.")
         self.enabled = enabled
         self.every = every
         self.count = count
@@ -72,9 +76,9 @@ class SampleGrids(Callback):
         )
 
     def _first_validation_rows(self, trainer: Trainer) -> dict[str, Tensor] | None:
-        loaders = trainer.datamodule.val_dataloader() if hasattr(trainer, "datamodule") and trainer.datamodule else None
+        data = trainer.datamodule  # type: ignore[attr-defined]
         rows: list[Mapping[str, Tensor]] = []
-        for batch in loaders or ():
+        for batch in (data.val_dataloader() if is_overridden("val_dataloader", data) else None) or ():
             rows.append(trainer.strategy.batch_to_device(batch))
             if sum(_length(row) for row in rows) >= self.count:
                 break

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+import yaml
 from torch import Tensor
 
 from zoo.cli.fit import ZooCLI, quieten
@@ -45,7 +46,7 @@ class Contender:
     """A recipe with its overlays, and what its runs gave."""
 
     name: str
-    configs: list[Path]
+    configs: list[Path]  # looked up; in the end the common data comes last
     reports: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -60,10 +61,12 @@ def run(arguments: Sequence[str]) -> int:
     """
     options, settings = parse(arguments)
     data = find_config(options.data).path
-    contenders = [make_contender(word, data) for word in options.recipes]
+    contenders = [make_contender(word) for word in options.recipes]
     if len({contender.name for contender in contenders}) < len(contenders):
         raise ZooError("Two of the recipes bear the same name; copy one to a file of another name.")
-    options.output.mkdir(parents=True, exist_ok=True)
+    check_data(data)
+    for contender in contenders:
+        contender.configs = [*without_data(contender, options.output / "recipes"), data]
     columns: dict[str, Tensor] = {}
     for seed in options.seeds:
         for contender in contenders:
@@ -101,13 +104,29 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     return options, rest
 
 
-def make_contender(word: str, data: Path) -> Contender:
-    """A recipe of the command line, its files looked up; the common data comes last, so that it holds."""
+def make_contender(word: str) -> Contender:
+    """A recipe of the command line with its overlays, looked up."""
     paths = [find_config(part).path for part in word.split("+")]
-    content = read_yaml(data)
+    return Contender("+".join(dict.fromkeys(path.stem for path in paths)), paths)
+
+
+def check_data(path: Path) -> None:
+    """Refuse a file that names no data."""
+    content = read_yaml(path)
     if not isinstance(content, dict) or "data" not in content:
-        raise ZooError(f"{data} has no key 'data'; compare needs the data that all recipes share.")
-    return Contender("+".join(dict.fromkeys(path.stem for path in paths)), [*paths, data])
+        raise ZooError(f"{path} has no key 'data'; compare needs the data that all recipes share.")
+
+
+def without_data(contender: Contender, folder: Path) -> list[Path]:
+    """Copies of a contender's files without their data: the common data replaces it, and must not be mixed with it."""
+    copies = []
+    for number, path in enumerate(contender.configs):
+        content = read_yaml(path)
+        if isinstance(content, dict):
+            content.pop("data", None)
+        copies.append(folder / f"{contender.name}.{number}.yaml")
+        write_atomically(copies[-1], yaml.safe_dump(content, sort_keys=False).encode())
+    return copies
 
 
 def train_and_judge(

@@ -6,17 +6,25 @@ probably meant.
 
 from __future__ import annotations
 
-import inspect
 import re
-from collections.abc import Iterable
 from importlib import import_module
 
 from jsonargparse import ArgumentParser
 
-from zoo.cli.suggest import did_you_mean
-from zoo.registry import room_class, rooms
+from zoo.cli.suggest import did_you_mean, nearest
+from zoo.registry import rooms
 
-_TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text", "NoneType": "null"}
+_TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a text",
+    "tuple": "a list",
+    "list": "a list",
+    "dict": "a mapping",
+    "NoneType": "null",
+}
+_LIGHTNINGS = {"trainer.logger": "lightning.pytorch.loggers", "trainer.callbacks": "lightning.pytorch.callbacks"}
 _NOISE = re.compile(
     r"Expected a <class 'NoneType'>|Expected a path but .*|Does not validate against.*|Subtypes: .*", re.S
 )
@@ -27,31 +35,50 @@ def explain(message: str, parser: ArgumentParser) -> str:
 
     Args:
         message: the parser's message.
-        parser: of the command, whose options are the valid names.
+        parser: whose options are the valid names: the command's, or that of the settings of one class.
 
     Returns:
         A sentence or two.
     """
     named = re.match(r'Parser key "([^"]+)":', message)
     key = named[1] if named else ""
+    value = re.search(r"Given value: (.*)", message)
+    given = value[1] if value else ""
     cause = _cause(message)
+    if match := re.search(r"arguments are required: (?:\w+\.)?(\w+)", cause):
+        return f"{match[1]} is missing. Put a recipe first: --config zoo/cyclegan.yaml"
+    if match := re.search(r"Unable to load config ['\"](\S+)['\"]", cause):
+        return f"{key} is {match[1]!r}; expected a mapping.{_switch(key, parser)}"
     if match := re.search(r"[Uu]nrecognized arguments: (\S+)", cause):
         option = match[1].partition("=")[0]
+        if not option.startswith("-"):
+            return f"{option!r} stands where an option was expected; options begin with --."
         return f"There is no option {option}.{did_you_mean(option, _options(parser))}"
     if match := re.search(r"does not accept option '([^']+)'", cause):
         return f"There is no setting '{match[1]}'.{did_you_mean(match[1], [o.removeprefix('--') for o in _options(parser)])}"
     if match := re.search(r"Option '([^']+)' is not accepted", cause):
-        return f"{key} takes no setting '{match[1]}'.{did_you_mean(match[1], _settings(key))}"
-    if match := re.search(r"class_path '([^']+)'", cause):
-        return f"There is no class {match[1]}.{did_you_mean(match[1], _classes(key))}"
-    if match := re.search(r"Import path (\S+) does not correspond to a subclass of (\w+)", cause):
-        return f"{match[1]} is no {match[2]}, so it can't be the {key}. Try one of: {', '.join(_classes(key))}"
-    if "Not a valid subclass of" in cause:
+        return f"there is no setting '{match[1]}'.{did_you_mean(match[1], [action.dest for action in parser._actions])}"
+    if "'NoneType' object has no attribute 'keys'" in cause:
+        return f"init_args of {key} is null; expected a mapping of settings."
+    if match := re.search(r"class_path '([^']+)'|dot import path string: (\S+)", cause):
+        return _no_class(match[1] or match[2], _classes(key))
+    if match := re.search(r"Import path does not correspond to a subclass of (\w+)", cause):
+        return f"{given} is no {match[1]}, so it can't be the {key}. Try one of: {', '.join(_classes(key))}"
+    if "Not a valid subclass of" in cause or "argument of type 'NoneType' is not iterable" in cause:
         return f"{key} needs a class_path and its init_args, such as class_path: {next(iter(_classes(key)), '...')}"
+    subtypes = re.search(r"Subtypes: (.*)", message)
+    if subtypes and "Literal" in subtypes[1] and cause.startswith("Expected a "):
+        return _wrong_value(key, subtypes[1], given)
     if match := re.search(r'(?:Parser key "([^"]+)": )?Expected a (.+?)\. Got value: (.*)', cause, re.S):
         name = ".".join(part for part in (key, match[1]) if part and part != key) if match[1] != key else key
         return _wrong_value(name or key, match[2], match[3].strip())
     return f"{key}: {cause}" if key and key not in cause else cause
+
+
+def cannot_build(message: str) -> str:
+    """Say that a constructor failed, from the parser's message about it."""
+    built = re.search(r"class_path='([^']+)'", message)
+    return f"{built[1] if built else 'A class'} cannot be built with these settings: {_cause(message)}"
 
 
 def _cause(message: str) -> str:
@@ -72,6 +99,19 @@ def _wrong_value(name: str, expected: str, given: str) -> str:
     return f"{name} is {given!r}; expected {plain}."
 
 
+def _switch(key: str, parser: ArgumentParser) -> str:
+    return f" To switch it off: --{key}.enabled false" if f"--{key}.enabled" in _options(parser) else ""
+
+
+def _no_class(given: str, known: list[str]) -> str:
+    """Look for a class by its whole path, or by its bare name, which is what people type."""
+    bare = {path.rpartition(".")[2]: path for path in known}
+    hint = did_you_mean(given, known)
+    if not hint and (match := nearest(given.rpartition(".")[2], bare)):
+        hint = f" Did you mean {bare[match]!r}?"
+    return f"There is no class {given}.{hint}"
+
+
 def _options(parser: ArgumentParser) -> list[str]:
     found = {option for action in parser._actions for option in action.option_strings if option.startswith("--")}
     return sorted(found | {f"--{key}" for key in parser.get_defaults(skip_validation=True).keys(branches=True)})
@@ -80,15 +120,10 @@ def _options(parser: ArgumentParser) -> list[str]:
 def _classes(key: str) -> list[str]:
     if key == "data":
         return [f"datamodules.{name}" for name in _data_modules()]
+    if key in _LIGHTNINGS:
+        module = import_module(_LIGHTNINGS[key])
+        return [f"{module.__name__}.{name}" for name in dir(module) if name[0].isupper()]
     return sorted(path.replace(":", ".") for path in rooms().values())
-
-
-def _settings(key: str) -> Iterable[str]:
-    if key == "data":
-        classes = [getattr(import_module("datamodules"), name) for name in _data_modules()]
-    else:
-        classes = [room_class(name) for name in rooms()]
-    return sorted({parameter for cls in classes for parameter in inspect.signature(cls).parameters})
 
 
 def _data_modules() -> list[str]:

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
+import signal
 import sys
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
 from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from datamodules.errors import DataError
 from zoo.callbacks import Checkpoints, Metrics, Progress, RunFolder, SampleGrids
 from zoo.callbacks.judging import SceneJudge
-from zoo.cli.config_errors import explain
+from zoo.cli.config_errors import cannot_build, explain
+from zoo.cli.lookup import read_yaml
 from zoo.core.checkpoints import read_checkpoint
 from zoo.core.numbers import BadNumbers, BadNumbersAction
 from zoo.core.precision import refuse_half_precision
-from zoo.core.runs import Run, find_run, new_run
+from zoo.core.runs import Run, find_run, new_run, writing
 from zoo.core.translator import Translator
 from zoo.errors import ZooError
 
@@ -34,7 +40,8 @@ STANDARD_CALLBACKS: dict[str, type[Callback]] = {
     "progress": Progress,
     "judge": SceneJudge,
 }
-RUN_VARIABLE = "ZOO_RUN_FOLDER"  # the launcher's child processes inherit the run that rank 0 has chosen
+LARGEST_SEED = 2**32 - 1  # NumPy's
+TERMINATED = 128 + signal.SIGTERM  # the shell's own exit code
 
 
 @dataclass
@@ -74,7 +81,8 @@ class ZooParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> None:  # type: ignore[override]
         """Raise what is wrong as a sentence for a person."""
-        raise ZooError(explain(message, self.of_command or self)) from ex
+        of_class = "is not accepted" in message  # told by the parser of one class' settings
+        raise ZooError(explain(message, self if of_class else self.of_command or self)) from ex
 
 
 class ZooCLI(LightningCLI):
@@ -84,33 +92,45 @@ class ZooCLI(LightningCLI):
     resume: ClassVar[Run | None]
     recipe: ClassVar[str]
     command_line: ClassVar[list[str]]
+    held: ClassVar[ExitStack]
 
     @classmethod
     def start(
         cls, command: str, arguments: list[str], resume: Run | None, recipe: str, command_line: list[str]
     ) -> ZooCLI:
-        """Parse the arguments, build everything and run the command."""
-        subclass = type(
-            cls.__name__, (cls,), {"command": command, "resume": resume, "recipe": recipe, "command_line": command_line}
-        )
-        inherited = RUN_VARIABLE in os.environ
-        try:
-            return subclass(
-                Translator,
-                LightningDataModule,
-                args=[command, *arguments],
-                subclass_mode_model=True,
-                subclass_mode_data=True,
-                save_config_callback=None,  # RunFolder keeps the configuration, where a second run can't trip over it
-                seed_everything_default=0,
-                trainer_defaults={"logger": False},
-                parser_class=ZooParser,
-                auto_configure_optimizers=False,
-                load_from_checkpoint_support=False,  # class paths have no place in a checkpoint
-            )
-        finally:
-            if not inherited:  # the next run of this process chooses a folder of its own
-                os.environ.pop(RUN_VARIABLE, None)
+        """Parse the arguments, build everything and run the command.
+
+        Raises:
+            ZooError: something a person can mend.
+        """
+        facts = {"command": command, "resume": resume, "recipe": recipe, "command_line": command_line}
+        with ExitStack() as held:  # the lock of the run's folder
+            held.callback(_finish_wandb)
+            try:
+                return type(
+                    cls.__name__, (cls,), {**facts, "held": held}
+                )(
+                    Translator,
+                    LightningDataModule,
+                    args=[command, *arguments],
+                    subclass_mode_model=True,
+                    subclass_mode_data=True,
+                    save_config_callback=None,  # RunFolder keeps the configuration, where a second run can't trip over it
+                    seed_everything_default=0,
+                    trainer_defaults={"logger": False},
+                    parser_class=ZooParser,
+                    auto_configure_optimizers=False,
+                    load_from_checkpoint_support=False,  # class paths have no place in a checkpoint
+                )
+            except MisconfigurationException as error:
+                raise ZooError(str(error)) from error
+            except SIGTERMException as stop:  # Lightning's own exit code would say that all is well
+                print("lightning: stopped by SIGTERM; go on with --resume", file=sys.stderr)
+                raise SystemExit(TERMINATED) from stop
+            except RuntimeError as error:
+                if not str(error).startswith("Error(s) in loading state_dict"):
+                    raise
+                raise ZooError(f"The checkpoint does not fit the model as configured. {error}"[:400]) from error
 
     @classmethod
     def subcommands(cls) -> dict[str, set[str]]:
@@ -134,8 +154,18 @@ class ZooCLI(LightningCLI):
         parser.set_defaults({"run.recipe": self.recipe})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse without Lightning's warning about arguments that do not come from the command line."""
+        """Parse without Lightning's warning about arguments that do not come from the command line; refuse what it lets pass."""
         self.config = parser.parse_args(args)
+        defaults = self._parser(self.command).get_defaults(skip_validation=True)
+        for key in STANDARD_CALLBACKS:
+            if self.settings[key] is None or self.settings[key] is False:  # `samples: null` switches it off, too
+                self.settings[key] = Namespace({**vars(defaults[key]), "enabled": False})
+        for key in (*STANDARD_CALLBACKS, "run", "numbers", "trainer"):
+            if not isinstance(self.settings[key], Namespace):
+                names = ", ".join(vars(defaults[key]))
+                raise ZooError(f"{key} is {self.settings[key]!r}; expected a mapping with some of the keys {names}.")
+        if not 0 <= self.settings.seed_everything <= LARGEST_SEED:
+            raise ZooError(f"seed_everything is {self.settings.seed_everything}; expected 0 to {LARGEST_SEED}.")
 
     def _parse_ckpt_path(self) -> None:
         """Leave the configuration alone: Lightning would let a checkpoint override the command line and even the class."""
@@ -148,8 +178,12 @@ class ZooCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Choose the run and refuse a missing checkpoint before anything is built."""
         refuse_half_precision(self.settings.trainer.precision)
+        # Given back as --config, a run's configuration starts another one: it keeps neither the name nor where a resume began.
+        own = self.settings.clone()
+        own.run.name = None
+        self.complete_config = self._parser(self.command).dump(own, skip_unset=False, skip_link_targets=True)
         self.run_folder = self._choose_run() if self.command == "fit" else None
-        self.settings.ckpt_path = self._choose_checkpoint(self.settings.get("ckpt_path"))
+        self.settings.ckpt_path = self._choose_checkpoint(self.settings.ckpt_path)
 
     def instantiate_classes(self) -> None:
         """Build everything; what a constructor refuses comes wrapped in the parser's words, which are taken off again."""
@@ -158,22 +192,17 @@ class ZooCLI(LightningCLI):
         except ValueError as error:
             if "Does not validate against" not in str(error):
                 raise
-            raise ZooError(explain(str(error), self._parser(self.command))) from error
+            plain = isinstance(error.__cause__, (ZooError, DataError))
+            raise ZooError(str(error.__cause__) if plain else cannot_build(str(error))) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with those standard callbacks that are enabled."""
         trainer_config = {**self._get(self.config_init, "trainer", default={}), **kwargs}
         callbacks = [self._get(self.config_init, key) for key in self._parser(self.command).callback_keys]
         callbacks = [callback for callback in callbacks if callback.enabled]
-        for callback in callbacks:
-            if hasattr(callback, "run"):
-                callback.run = self.run_folder
         if self.run_folder is not None:
-            title = _title(type(self.model))
-            dump = self._parser(self.command).dump(self.settings, skip_none=False, skip_link_targets=True)
-            callbacks.insert(
-                0, RunFolder(self.run_folder, dump, self.command_line, title, self.settings.seed_everything)
-            )
+            title, seed = _title(type(self.model)), self.settings.seed_everything
+            callbacks.insert(0, RunFolder(self.run_folder, self.complete_config, self.command_line, title, seed))
         own = trainer_config.get("callbacks") or []
         own = own if isinstance(own, list) else [own]
         if not any(isinstance(callback, Checkpoint) for callback in [*own, *callbacks]):
@@ -182,7 +211,10 @@ class ZooCLI(LightningCLI):
             trainer_config["enable_progress_bar"] = False
         trainer_config["enable_model_summary"] = False  # the opening lines say what a person wants to see
         trainer_config["callbacks"] = own
-        trainer = self._instantiate_trainer(trainer_config, callbacks)
+        try:
+            trainer = self._instantiate_trainer(trainer_config, callbacks)
+        except ValueError as error:
+            raise ZooError(f"trainer: {error}") from error
         self.model.bad_numbers = BadNumbers(self.settings.numbers.action, self.settings.numbers.patience)
         return trainer
 
@@ -192,21 +224,21 @@ class ZooCLI(LightningCLI):
         return any(isinstance(callback, RunFolder) and callback.began for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
 
     def _choose_run(self) -> Run:
-        if RUN_VARIABLE in os.environ:
-            return Run(Path(os.environ[RUN_VARIABLE]))
-        if self.resume is not None:
-            run = self.resume
-        else:
-            settings = self.settings.run
-            run = new_run(Path(settings.root), settings.recipe, settings.name)
-        os.environ[RUN_VARIABLE] = str(run.folder)
+        settings = self.settings.run
+        root, recipe = Path(settings.root), settings.recipe or self.recipe
+        if self.resume is None and self.settings.ckpt_path == "last":
+            type(self).resume = find_run(root, recipe, settings.name)
+        first_process = rank_zero_only.rank == 0 and os.environ.get("NODE_RANK", "0") == "0"  # type: ignore[attr-defined]
+        if not first_process:
+            return self.resume or Run(root)  # RunFolder asks rank 0, once there is someone to ask
+        run = self.resume or new_run(root, recipe, settings.name)
+        self.held.enter_context(writing(run))
         return run
 
     def _choose_checkpoint(self, given: str | None) -> str | None:
         if self.resume is not None or given == "last":
-            run = self.resume or find_run(
-                Path(self.settings.run.root), self.settings.run.recipe, self.settings.run.name
-            )
+            settings = self.settings.run
+            run = self.resume or find_run(Path(settings.root), settings.recipe or self.recipe, settings.name)
             checkpoint, complaints = run.newest_loadable_checkpoint()
             for complaint in complaints:
                 print(f"lightning: passed over: {complaint}", file=sys.stderr)
@@ -232,17 +264,16 @@ def run(command: str, arguments: list[str]) -> int:
     quieten()
     command_line = [Path(sys.argv[0]).name, command, *arguments]
     arguments, resumed = take_resume(arguments)
-    recipe = recipe_name(arguments)
+    settings = run_settings(arguments)
     resume = None
     if resumed is not None:
         if command != "fit":
             raise ZooError(f"--resume belongs to fit. Say which checkpoint to {command}: --ckpt_path PATH")
-        root = value_of("--run.root", arguments) or "runs"
-        resume = find_run(Path(root), recipe or "", resumed or None)
-        if recipe is None:
+        resume = find_run(Path(settings.root), settings.recipe or "", resumed or settings.name)
+        if not configs_of(arguments):
             arguments = ["--config", str(resume.config), *arguments]
-            recipe = resume.folder.parent.name
-    cli = ZooCLI.start(command, arguments, resume, recipe or "run", command_line)
+    recipe = settings.recipe or (resume.folder.parent.name if resume else "run")
+    cli = ZooCLI.start(command, arguments, resume, recipe, command_line)
     if command == "fit" and cli.trainer.global_step >= cli.trainer.max_steps > 0 and not cli.began:
         done = f"{cli.trainer.global_step:,} iterations are done"
         print(f"Nothing is left to do: {done}. More: --trainer.max_steps NUMBER")
@@ -278,10 +309,23 @@ def take_resume(arguments: list[str]) -> tuple[list[str], str | None]:
     return rest, resumed
 
 
-def recipe_name(arguments: list[str]) -> str | None:
-    """The recipe's name: the stem of the first configuration file, None where none is given."""
-    first = value_of("--config", arguments) or value_of("-c", arguments)
-    return Path(first).stem if first else None
+def run_settings(arguments: list[str]) -> RunSettings:
+    """Where the run lies, as files and options say: known before the rest is parsed, which may need the run's configuration."""
+    paths = configs_of(arguments)
+    settings = RunSettings(recipe=paths[0].stem if paths else None)
+    names = [field.name for field in fields(RunSettings)]
+    for path in paths:
+        content = read_yaml(path)
+        given = content.get("run") if isinstance(content, dict) else None
+        if isinstance(given, dict):
+            settings = replace(settings, **{name: str(given[name]) for name in names if given.get(name) is not None})
+    given = {name: value_of(f"--run.{name}", arguments) for name in names}
+    return replace(settings, **{name: value for name, value in given.items() if value is not None})
+
+
+def configs_of(arguments: list[str]) -> list[Path]:
+    """All configuration files among command-line arguments."""
+    return [Path(value) for option, value in pairwise(arguments) if option in {"--config", "-c"}]
 
 
 def value_of(option: str, arguments: list[str]) -> str | None:
@@ -305,25 +349,20 @@ def quieten() -> None:
         ".*IterableDataset.*__len__.*",
         ".*GPU available but not used.*",
         ".*module.s. in eval mode at the start of training.*",  # moving averages and frozen experts are meant to be
+        r"\s*``instantiate_classes`` was deprecated",  # Lightning 2.6 calls the parser by its old name
+        r"\s*By default only one JsonargparseDeprecationWarning",  # which says that there is this one
         ".*`isinstance.treespec, LeafSpec.` is deprecated.*",  # torch's, raised inside Lightning
     ):
         warnings.filterwarnings("ignore", message=message)
+
+
+def _finish_wandb() -> None:
+    """End the run that WandbLogger leaves open: the next one of this process would be written into it."""
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].finish()
 
 
 def _title(room: type) -> str:
     """The first line of the module that tells a room's story."""
     story = (sys.modules[room.__module__].__doc__ or room.__name__).strip()
     return story.splitlines()[0].rstrip(".")
-
-
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested mapping with dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
-
-
-def quoted(command_line: list[str]) -> str:
-    """A command line as one types it."""
-    return shlex.join(command_line)

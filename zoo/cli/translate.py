@@ -61,7 +61,7 @@ def run(arguments: Sequence[str]) -> int:
             shown.append((thumbnail(source), thumbnail(translation)))
         print(f"{number}/{len(jobs)}  {job.picture} -> {job.output}", flush=True)
     if shown and options.sheet:
-        columns = {"source": [source for source, _ in shown], options.to: [translation for _, translation in shown]}
+        columns = {"source": [source for source, _ in shown], "translation": [result for _, result in shown]}
         save_png(grid({name: stacked(images) for name, images in columns.items()}), options.output / SHEET)
         print(f"Side by side: {options.output / SHEET}")
     print(f"{len(jobs) - failed} of {len(jobs)} pictures are translated, in {options.output}")
@@ -165,10 +165,9 @@ def read(picture: Path, size: int | None) -> Tensor:
 def translate_any_size(model: Translator, image: Tensor, to: str) -> Tensor:
     """Translate a picture of any size: it is padded by mirroring to sides the networks can take, and cut back after."""
     height, width = image.shape[-2:]
-    right, below = (-width % model.size_multiple, -height % model.size_multiple)
+    least = [max(side, model.smallest_size) for side in (width, height)]
     right, below = (
-        right + max(0, model.smallest_size - width - right),
-        below + max(0, model.smallest_size - height - below),
+        wanted + -wanted % model.size_multiple - side for wanted, side in zip(least, (width, height), strict=True)
     )
     padded = image
     while right or below:  # a mirror reaches no further than the picture itself

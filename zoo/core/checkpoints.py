@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from zoo.core.files import write_atomically
 from zoo.errors import ZooError
+
+
+class Stateful(Protocol):
+    """Something whose state a checkpoint keeps: tensors and plain values only."""
+
+    def state_dict(self) -> dict[str, Any]: ...  # noqa: D102
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...  # noqa: D102
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
@@ -46,6 +56,8 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
+        if not zipfile.is_zipfile(path) and not _begins_as_pickle(path):  # neither of the two formats of torch.save
+            raise ZooError(f"{path} is not a checkpoint ({path.stat().st_size} bytes of something else).") from error
         raise ZooError(
             f"{path} holds more than tensors and plain values, so it is not loaded: such a file can run code. If it comes from official "
             "code, extract its state dict there first."
@@ -57,3 +69,8 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     if not isinstance(checkpoint, dict):
         raise ZooError(f"{path} holds a {type(checkpoint).__name__}, not a checkpoint.")
     return checkpoint
+
+
+def _begins_as_pickle(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(1) == b"\x80"

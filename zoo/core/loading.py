@@ -40,15 +40,20 @@ def load_translator(place: Path) -> Translator:
     """
     path = find_checkpoint(place)
     checkpoint = read_checkpoint(path)
-    room = checkpoint.get("zoo", {}).get("room")
-    if room is None:
+    kept = checkpoint.get("zoo")
+    room = kept.get("room") if isinstance(kept, dict) else None
+    if not isinstance(kept, dict) or room is None or "state_dict" not in checkpoint:
         raise ZooError(
             f"{path} does not say which room it belongs to: it was not written by `lightning fit` with a registered room. It holds "
             f"{', '.join(sorted(map(str, checkpoint))[:5])}."
         )
     cls = room_class(room)
-    model = cls(**_arguments(cls, checkpoint.get("hyper_parameters", {}), path))
-    model.on_load_checkpoint(checkpoint)
+    settings = _arguments(cls, checkpoint.get("hyper_parameters", {}), path)
+    try:
+        model = cls(**settings)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ZooError(f"{path} holds settings that {room} cannot be built with: {error}") from error
+    model.on_load_checkpoint({**checkpoint, "zoo": {**kept, "ranks": []}})  # pools are for training
     try:
         model.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:

@@ -11,7 +11,7 @@ def refuse_half_precision(precision: object) -> None:
     Raises:
         ZooError: the precision is one of float16's.
     """
-    if str(precision) in {"16", "16-mixed", "16-true"}:
+    if str(precision) in {"16", "16-mixed", "16-true", "transformer-engine-float16"}:
         raise ZooError(
             f"precision {precision} is not supported: float16 overflows in adversarial losses and penalties, and its loss scaling "
             "would hide it. Use --trainer.precision bf16-mixed or 32-true."

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import platform
 import re
-import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from datetime import datetime
+from itertools import count
 from pathlib import Path
-from typing import Any
 
 from zoo.core.checkpoints import read_checkpoint
-from zoo.core.files import write_atomically
+from zoo.core.files import lock_file
 from zoo.errors import ZooError
 
 CHECKPOINT_NAME = re.compile(r"iteration_(\d+)\.ckpt$")
-PACKAGES = ("translation-zoo", "torch", "lightning", "torchvision", "jsonargparse", "numpy", "pillow")
 
 
 @dataclass(frozen=True)
@@ -95,7 +90,7 @@ def checkpoint_iteration(path: Path) -> int:
 
 
 def new_run(root: Path, recipe: str, name: str | None = None) -> Run:
-    """A folder for a new run; nothing is written yet.
+    """Make the folder of a new run; of runs that start in the same second each gets one of its own.
 
     Args:
         root: the folder of all runs.
@@ -103,17 +98,42 @@ def new_run(root: Path, recipe: str, name: str | None = None) -> Run:
         name: the run's own name; the time of its start by default.
 
     Raises:
-        ZooError: a run of this name has begun already.
+        ZooError: a run of this name has begun already, a name is no folder's name, or the folder cannot be made.
     """
+    for key, value in (("recipe", recipe), ("name", name)):
+        if value is not None and (Path(value).name != value or value in {"", ".."}):
+            raise ZooError(f"run.{key} is {value!r}; expected the name of a folder, such as --run.{key} first.")
     stem = name or datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    folder, number = root / recipe / stem, 2
-    while name is None and folder.exists():
-        folder, number = root / recipe / f"{stem}-{number}", number + 1
-    if folder.exists() and any(folder.iterdir()):
-        raise ZooError(
-            f"{folder} holds a run already. Go on with it by --resume {folder}, or choose another name by --run.name NAME."
-        )
-    return Run(folder)
+    for number in count(1):
+        folder = root / recipe / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError as error:
+            if name is None and folder.is_dir():
+                continue
+            if not folder.is_dir() or any(folder.iterdir()):
+                raise ZooError(
+                    f"{folder} is there already. Go on with that run by --resume {folder}, or choose another name by --run.name NAME."
+                ) from error
+        except OSError as error:
+            raise ZooError(f"{folder} cannot be made: {error.strerror}. Choose another place by --run.root.") from error
+        return Run(folder)
+    raise AssertionError("unreachable")
+
+
+@contextmanager
+def writing(run: Run) -> Iterator[None]:
+    """Keep every other writer out of a run's folder; where nothing was begun, the folder is removed again."""
+    lock = run.folder / ".lock"
+    with lock_file(lock, protects=f"the run {run.folder}"):
+        try:
+            yield
+        finally:
+            if not run.record.is_file():
+                with suppress(OSError):  # whatever else lies there stays
+                    lock.unlink()
+                    run.folder.rmdir()
+                    run.folder.parent.rmdir()
 
 
 def find_run(root: Path, recipe: str, which: str | None = None) -> Run:
@@ -122,7 +142,7 @@ def find_run(root: Path, recipe: str, which: str | None = None) -> Run:
     Args:
         root: the folder of all runs.
         recipe: the recipe's name.
-        which: a run's folder or name, one of its checkpoints, or None for the recipe's latest run.
+        which: a run's folder or name, or None for the recipe's latest run.
 
     Raises:
         ZooError: there is no such run.
@@ -136,53 +156,12 @@ def find_run(root: Path, recipe: str, which: str | None = None) -> Run:
             raise ZooError(f"There is no run to resume in {family}. Leave --resume out to start one.")
         return Run(begun[-1])
     for folder in (Path(which), family / which, *sorted(root.glob(f"*/{which}"))):
-        if folder.is_file() and folder.parent.name == "checkpoints":
-            return Run(folder.parent.parent)
+        if folder.is_file():
+            raise ZooError(
+                f"{folder} is a file. A run goes on from its newest checkpoint: --resume RUN_FOLDER; a new run starts from any: "
+                f"--ckpt_path {folder}"
+            )
         if (folder / "run.json").is_file():
             return Run(folder)
     names = ", ".join(str(folder) for folder in begun[-5:] or sorted(p.parent for p in root.glob("*/*/run.json"))[-5:])
     raise ZooError(f"There is no run {which!r}, neither as a folder nor in {family}. Runs: {names or 'none yet'}.")
-
-
-def describe_run(command: list[str], seeds: Mapping[str, int], data: Mapping[str, Any]) -> dict[str, Any]:
-    """What run.json holds: command, commit, versions, machine, data fingerprint, seeds, time of the start."""
-    return {
-        "command": command,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-        "machine": {"system": platform.platform(), "host": platform.node(), "executable": sys.executable},
-        "seeds": dict(seeds),
-        "data": dict(data),
-    }
-
-
-def write_record(run: Run, record: Mapping[str, Any]) -> None:
-    """Write run.json; a resumed run adds an entry under `resumed` and keeps the first one."""
-    if run.record.is_file():
-        first = json.loads(run.record.read_text(encoding="utf-8"))
-        record = {**first, "resumed": [*first.get("resumed", []), dict(record)]}
-    write_atomically(run.record, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """The commit of the zoo's own checkout, with a plus sign where files differ from it; None when it is no checkout."""
-    here = Path(__file__).resolve().parent
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() or None

@@ -4,34 +4,26 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from zoo import registry
 from zoo.core import sync
-from zoo.core.checkpoints import SafeCheckpointIO
+from zoo.core.checkpoints import SafeCheckpointIO, Stateful
 from zoo.core.draws import Draws, seed_of
 from zoo.core.numbers import BadNumbers
 from zoo.core.players import Player, Turn, give_turn
 from zoo.core.precision import refuse_half_precision
 from zoo.errors import ZooError
-
-
-class Stateful(Protocol):
-    """Something whose state a checkpoint keeps: tensors and plain values only."""
-
-    def state_dict(self) -> dict[str, Any]: ...  # noqa: D102
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...  # noqa: D102
 
 
 class Translator(LightningModule):
@@ -81,6 +73,10 @@ class Translator(LightningModule):
     def samples(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Columns of a sample grid by name, each `b c h w` in [-1, 1]: the source, its translation, what else the paper shows."""
         return {"source": batch["source"], "translation": self.translate(batch["source"])}
+
+    def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
+        """Translate `batch["source"]` and return the result; `lightning translate` is what writes files."""
+        return self.translate(batch["source"])
 
     def keep_per_rank(self, name: str, state: Stateful) -> None:
         """Keep something in the checkpoint that each rank has its own of, such as an image pool."""
@@ -219,11 +215,9 @@ class Translator(LightningModule):
             for name, state in self._per_rank.items():
                 if name in ranks[sync.rank()]:
                     state.load_state_dict(ranks[sync.rank()][name])
-        elif ranks and self._per_rank:
-            rank_zero_info(
-                f"This checkpoint was written by {len(ranks)} processes and {sync.world_size()} go on: "
-                f"{', '.join(self._per_rank)} start empty."
-            )
+        elif ranks and self._per_rank and sync.rank() == 0:
+            change = f"This checkpoint was written by {len(ranks)} processes and {sync.world_size()} go on"
+            print(f"lightning: {change}: {', '.join(self._per_rank)} start empty.", file=sys.stderr)
 
 
 def _as_iteration(step: Callable[..., None]) -> Callable[..., None]:

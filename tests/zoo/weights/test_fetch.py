@@ -8,8 +8,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from support.http import Page, Server, serve
 
+from support.http import Page, Server, serve
 from zoo.errors import ZooError
 from zoo.weights.fetch import WeightFile, fetch, read_catalogue, weights_folder
 

@@ -1,0 +1,110 @@
+"""Recipes survive being printed and given back, and overlays only add."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from support.commands import lightning, write_recipe
+from zoo.cli.lookup import PACKAGE, PLANNED
+
+ROOT = PACKAGE.parent
+RECIPES = sorted(path for path in PACKAGE.glob("*.yaml") if path.name != PLANNED)
+OVERLAYS = sorted((ROOT / "configs").rglob("*.yaml"))
+
+
+def printed(capsys: pytest.CaptureFixture[str], *configs: Path) -> str:
+    words = [word for config in configs for word in ("--config", config)]
+    assert lightning("fit", *words, "--print_config") == 0
+    return capsys.readouterr().out
+
+
+def leaves(settings: Mapping[str, Any], *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, *path, key)
+        else:
+            yield (*path, key), value
+
+
+def at(settings: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    for key in path:
+        settings = settings[key]
+    return settings
+
+
+def meant_for(overlay: Path) -> list[Path]:
+    """`demo/<recipe>.yaml` is for that recipe, data for those that learn from the same kind of batches, the rest for all."""
+    if overlay.parent.name == "demo":
+        return [path for path in RECIPES if path.stem == overlay.stem]
+    if overlay.parent.name == "data":
+        return [path for path in RECIPES if "datamodules.UnpairedFolders" in path.read_text()]
+    return RECIPES
+
+
+PAIRS = [(recipe, overlay) for overlay in OVERLAYS for recipe in meant_for(overlay)]
+
+
+def test_every_overlay_is_meant_for_something() -> None:
+    assert RECIPES
+    assert {overlay for _, overlay in PAIRS} == set(OVERLAYS)
+    assert {"gpu.yaml", "ddp.yaml", "wandb.yaml"} <= {overlay.name for overlay in OVERLAYS}
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_survives_being_printed_and_given_back(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    once = printed(capsys, recipe)
+    for path, value in leaves(yaml.safe_load(recipe.read_text())):
+        assert at(yaml.safe_load(once), path) == value, path
+    again = tmp_path / recipe.name
+    again.write_text(once)
+    assert printed(capsys, again) == once
+
+
+@pytest.mark.parametrize(
+    ("recipe", "overlay"),
+    PAIRS,
+    ids=[f"{recipe.stem}+{overlay.parent.name}/{overlay.stem}" for recipe, overlay in PAIRS],
+)
+def test_an_overlay_adds_its_settings_and_loses_no_callback(
+    recipe: Path, overlay: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = yaml.safe_load(printed(capsys, recipe))
+    both = yaml.safe_load(printed(capsys, recipe, overlay))
+    added = yaml.safe_load(overlay.read_text())
+    for path, value in leaves(added):
+        assert at(both, path) == value, path
+    assert both["trainer"]["callbacks"] == plain["trainer"]["callbacks"]
+    assert both["model"]["class_path"] == plain["model"]["class_path"]
+    # What the overlay does not speak of stays; where it brings another class, that one's settings come with it.
+    spoken_of = {path for path, _ in leaves(added)}
+    other_class = {path[:-1] for path in spoken_of if path[-1] == "class_path"}
+    for path, value in leaves(plain):
+        if path not in spoken_of and not any(path[: len(place)] == place for place in other_class):
+            assert at(both, path) == value, path
+
+
+def test_weights_and_biases_logs_two_runs_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb
+
+    monkeypatch.setenv("WANDB_CONSOLE", "off")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    recipe = write_recipe(tmp_path)
+    words = ["--trainer.logger.offline", True, "--trainer.logger.save_dir", tmp_path, "--trainer.log_every_n_steps", 1]
+    try:
+        for name in ("first", "second"):  # Lightning's own way of keeping the configuration dies at the second run
+            configs = ["--config", recipe, "--config", "configs/wandb.yaml", "--run.name", name]
+            assert lightning("fit", *configs, *words, "--trainer.max_steps", 2) == 0
+            assert (tmp_path / "runs" / "tiny" / name / "metrics.csv").is_file()
+    finally:
+        wandb.teardown()
+    logs = list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
+    assert len(logs) == 2
+    assert all(b"loss/cycle_source" in log.read_bytes() for log in logs)

@@ -1,0 +1,72 @@
+"""When checkpoints are written, and which are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.toy import ToyRoom
+from support.training import fit
+from zoo.callbacks import Checkpoints
+from zoo.core.checkpoints import read_checkpoint
+from zoo.core.runs import Run, checkpoint_iteration
+from zoo.errors import ZooError
+
+
+def kept(folder: Path) -> list[int]:
+    return [checkpoint_iteration(path) for path in reversed(Run(folder).checkpoints_newest_first())]
+
+
+def train(folder: Path, iterations: int, resume: Path | None = None, **options: int) -> None:
+    """Train with the callback under test; the one of `fit` keeps quiet in a folder of its own."""
+    checkpoints = Checkpoints(**options)
+    checkpoints.run = Run(folder)
+    fit(ToyRoom(), iterations, folder / "other", callbacks=[checkpoints], resume=resume)
+
+
+def test_every_so_many_iterations_and_at_the_end(tmp_path: Path) -> None:
+    train(tmp_path, 7, every=3, keep=100)
+    assert kept(tmp_path) == [3, 6, 7]
+    assert [read_checkpoint(Run(tmp_path).checkpoint_path(n))["zoo"]["iteration"] for n in kept(tmp_path)] == [3, 6, 7]
+
+
+def test_the_newest_are_kept_and_some_for_good(tmp_path: Path) -> None:
+    train(tmp_path, 9, every=1, keep=2, keep_every=4)
+    assert kept(tmp_path) == [4, 8, 9]
+
+
+def test_one_is_enough(tmp_path: Path) -> None:
+    train(tmp_path, 5, every=2, keep=1)
+    assert kept(tmp_path) == [5]
+
+
+def test_a_resumed_run_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
+    train(tmp_path, 4, every=2, keep=2)
+    part = Run(tmp_path).checkpoints / ".iteration_00000006.ckpt.0a1b.part"
+    part.write_bytes(b"what a killed run was writing")
+    theirs = Run(tmp_path).checkpoints / ".notes.part"
+    theirs.touch()
+    train(tmp_path, 5, Run(tmp_path).checkpoint_path(4), every=2, keep=2)
+    assert kept(tmp_path) == [4, 5]
+    assert not part.exists()
+    assert theirs.exists()
+
+
+def test_checkpoints_of_a_later_time_are_left_alone(tmp_path: Path) -> None:
+    """A damaged newer one is overwritten when its iteration comes again, not counted among those to keep."""
+    train(tmp_path, 6, every=2, keep=3)
+    Run(tmp_path).checkpoint_path(6).write_bytes(b"damaged")
+    train(tmp_path, 5, Run(tmp_path).checkpoint_path(4), every=5, keep=2)
+    assert kept(tmp_path) == [4, 5, 6]
+
+
+def test_without_a_run_there_is_nowhere_to_write(tmp_path: Path) -> None:
+    fit(ToyRoom(), 2, tmp_path / "other", callbacks=[Checkpoints(every=1)])
+    assert kept(tmp_path) == []
+
+
+@pytest.mark.parametrize("options", [{"every": 0}, {"keep": 0}, {"keep_every": -1}])
+def test_settings_out_of_range_are_refused(options: dict[str, int]) -> None:
+    with pytest.raises(ZooError, match="expected at least 1, 1 and 0"):
+        Checkpoints(**options)

@@ -1,0 +1,35 @@
+"""The judge in a run: only on scenes, its figures in metrics.csv, its table at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.commands import lightning, only_run, rows, write_recipe
+
+
+def test_figures_are_logged_and_the_table_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = write_recipe(tmp_path, judge={"enabled": True})
+    assert lightning("fit", "--config", recipe) == 0
+    said = capsys.readouterr().out
+    assert said.count("style accuracy") >= 1
+    kept = rows(only_run(tmp_path / "runs"))
+    assert [bool(row["val/style_accuracy"]) for row in kept] == [False, True, False, True]
+    for row in (kept[1], kept[3]):
+        assert 0 <= float(row["val/style_accuracy"]) <= 1
+        assert 0 <= float(row["val/object_iou"]) <= 1
+        assert float(row["val/error"]) > 0
+
+
+def test_pictures_without_truth_are_not_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from support.pictures import make_folder
+
+    for name in ("a", "b"):
+        make_folder(tmp_path / name, 2, 40, 40, start=len(name))
+    folders = {"source": str(tmp_path / "a"), "target": str(tmp_path / "b"), "size": 32, "load_size": 36, "workers": 0}
+    data = {"class_path": "datamodules.UnpairedFolders", "init_args": folders}
+    recipe = write_recipe(tmp_path, data=data, judge={"enabled": True})
+    assert lightning("fit", "--config", recipe) == 2
+    assert "the data is UnpairedFolders. Switch it off: --judge.enabled false" in capsys.readouterr().err
+    assert not (tmp_path / "runs" / "tiny").exists()

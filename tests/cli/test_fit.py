@@ -149,7 +149,7 @@ def test_what_is_said(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     facts = {line.split()[0]: line[13:] for line in lines[1:]}
     assert "plain, striped" in facts["data"]
     assert facts["batch"] == "1 (1 x 1)"
-    assert facts["device"] == "CPU, 1 threads"
+    assert facts["device"] == "CPU, 1 thread"
     assert facts["precision"] == "32-true"
     assert facts["iterations"] == "0 done, 2 in all"
     assert facts["run"] == str(run.folder)

@@ -61,7 +61,9 @@ def opening_lines(
 ) -> list[str]:
     """What a person wants to see when a training begins, one fact a line."""
     device = trainer.strategy.root_device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    on_cpu = f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else on_cpu
     batch = getattr(trainer.datamodule, "batch_size", None)  # type: ignore[attr-defined]
     facts = {
         "networks": ", ".join(f"{key} {count:,}" for key, count in parameter_counts(module).items()),

@@ -343,7 +343,7 @@ def quieten() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     for message in (
-        ".*does not have many workers.*",  # our loaders are measured; see the table in the README
+        ".*does not have many workers.*",  # our loaders are measured, see tests/benchmarks/loader.py
         ".*Total length of .* across ranks is zero.*",  # validation data is optional
         ".*This DataLoader will create .* worker processes.*",  # two workers on one core load, only slower
         ".*IterableDataset.*__len__.*",

@@ -67,7 +67,10 @@ def recipe(folder: Path, folders: dict[str, Any], workers: int = 0) -> Path:
 def whole(tmp_path_factory: pytest.TempPathFactory, folders: dict[str, Any]) -> Run:
     """The run that is left alone."""
     root = tmp_path_factory.mktemp("whole")
-    assert lightning("fit", "--config", recipe(root / "run", folders)) == 0
+    log = root / "log.txt"
+    with in_its_own_process(log, "fit", "--config", recipe(root / "run", folders)) as process:
+        process.join(120)
+        assert process.exitcode == 0, log.read_text()
     return only_run(root / "run" / "runs")
 
 

@@ -68,6 +68,11 @@ def test_recipes_are_trained_judged_and_shown_alike(folder: Path, capsys: pytest
         again = list(csv.DictReader(file))
     assert again == rows
 
+    # All columns of the grid show the last seed's pictures: that seed alone makes the same grid.
+    both = (folder / "out" / "grid.png").read_bytes()
+    assert main([*words[:6], *words[7:]]) == 0
+    assert (folder / "out" / "grid.png").read_bytes() == both
+
 
 def test_folders_without_truth_are_compared_by_validation_measures(
     folder: Path, capsys: pytest.CaptureFixture[str]

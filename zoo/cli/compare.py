@@ -67,13 +67,13 @@ def run(arguments: Sequence[str]) -> int:
     check_data(data)
     for contender in contenders:
         contender.configs = [*without_data(contender, options.output / "recipes"), data]
-    columns: dict[str, Tensor] = {}
     for seed in options.seeds:
+        columns: dict[str, Tensor] = {}  # each seed has test pictures of its own
         for contender in contenders:
             print(f"== {contender.name}, seed {seed}", flush=True)
             report, shown = train_and_judge(contender, seed, options, settings)
             contender.reports.append(report)
-            columns = {**shown, **columns} if not columns else {**columns, contender.name: shown[contender.name]}
+            columns |= shown
             write_results(options.output, contenders, options.seeds, settings)
     order = ["source", *(contender.name for contender in contenders), "counterpart"]
     save_png(grid({name: columns[name] for name in order if name in columns}), options.output / "grid.png")

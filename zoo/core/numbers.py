@@ -45,8 +45,9 @@ class BadNumbers:
             A boolean scalar on the device.
         """
         gradients = [p.grad for p in parameters if p.grad is not None]
-        norms = torch._foreach_norm(gradients) if gradients else [torch.zeros(())]
-        norm = torch.linalg.vector_norm(torch.stack([n.float() for n in norms]))
+        if not gradients:  # all of its networks are frozen: nothing to flag
+            return torch.ones((), dtype=torch.bool)
+        norm = torch.linalg.vector_norm(torch.stack([n.float() for n in torch._foreach_norm(gradients)]))
         finite = torch.isfinite(norm)
         self.gradient_norms[player.name] = norm
         self._flags.append((player.name, finite))

@@ -5,7 +5,7 @@ Every DataModule hands out dictionaries of uint8 `b c h w`, which become floats 
 
 from importlib import import_module
 
-_MODULES = {"UnpairedFolders": "unpaired", "Scenes": "scenes"}
+_MODULES = {"UnpairedFolders": "unpaired", "Scenes": "scenes", "BigGANPairs": "biggan_pairs"}
 
 
 def __getattr__(name: str) -> type:

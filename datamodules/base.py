@@ -1,7 +1,7 @@
 """What all DataModules share: streams that resume exactly, fixed evaluation loaders, and uint8 until the device."""
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
 
 import torch
@@ -57,6 +57,18 @@ class ImageDataModule(LightningDataModule):
         self.workers = workers
         self.seed = seed
 
+    @classmethod
+    def missing(cls, settings: Mapping[str, Any]) -> list[str]:
+        """What a training with these constructor arguments needs and this machine lacks.
+
+        Args:
+            settings: constructor arguments by name; those left out have their defaults.
+
+        Returns:
+            A sentence for each thing, with the line to type; nothing where all is there. Nothing is built for it.
+        """
+        return []
+
     # What a subclass gives
 
     @abstractmethod
@@ -66,6 +78,20 @@ class ImageDataModule(LightningDataModule):
     @abstractmethod
     def fixed_samples(self, stage: FixedStage) -> FixedSamples | None:
         """The samples of an evaluation stage, or None where there are none."""
+
+    def domain_samples(self, key: str) -> FixedSamples:
+        """Every training picture of one domain once, as `domain_loader` hands them out; valid after `setup("fit")`.
+
+        Args:
+            key: "source" or "target".
+
+        Raises:
+            DataError: this data has no such domain.
+        """
+        raise DataError(
+            f"{type(self).__name__} has no domain {key!r} to go through picture by picture. It takes data of two domains: "
+            "--data datamodules.UnpairedFolders"
+        )
 
     @property
     @abstractmethod
@@ -130,6 +156,31 @@ class ImageDataModule(LightningDataModule):
     def predict_dataloader(self) -> DataLoader[Sample] | list[DataLoader[Sample]]:
         """The pictures of this rank to be translated, none twice."""
         return self._fixed_loader("predict")
+
+    def domain_loader(self, key: str, batch_size: int, *, drop_last: bool = False) -> DataLoader[Sample]:
+        """One pass over the training pictures of one domain: each once, shuffled, with the crops and flips of training.
+
+        The same pass at every call and on every rank. No trainer moves these batches: `on_after_batch_transfer` makes
+        floats of them.
+
+        Args:
+            key: "source" or "target".
+            batch_size: pictures per batch.
+            drop_last: leave out a last batch that is not full, unless it is the only one.
+
+        Returns:
+            Batches `{key: uint8 b c h w}`.
+
+        Raises:
+            DataError: this data has no such domain.
+        """
+        samples = self.domain_samples(key)
+        return DataLoader(
+            samples,  # type: ignore[arg-type]
+            batch_size=batch_size,
+            drop_last=drop_last and len(samples) >= batch_size,
+            **self._loader_options(persistent=False),
+        )
 
     def _fixed_loader(self, stage: FixedStage) -> DataLoader[Sample] | list[DataLoader[Sample]]:
         samples = self.fixed_samples(stage)

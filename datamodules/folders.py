@@ -1,8 +1,9 @@
 """Folders of pictures: find the files, check them before hours of training depend on them, read them during training."""
 
 import os
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -29,8 +30,49 @@ Check = Literal["header", "full", "none"]
 # Finding
 
 
-def find_pictures(folders: Sequence[str | Path], argument: str) -> list[Path]:
-    """All pictures in the folders and below them, each once, in an order that depends on names alone.
+def natural_key(name: str) -> tuple[list[str | int], str]:
+    """What to sort names by in natural order: runs of digits count as numbers, so that 9 comes before 10.
+
+    Names that differ in leading zeros alone are told apart by their letters.
+    """
+    parts: list[str | int] = list(re.split("([0-9]+)", name))
+    parts[1::2] = map(int, parts[1::2])
+    return parts, name
+
+
+def naturally(paths: Iterable[Path]) -> list[Path]:
+    """Paths in natural order, folder by folder."""
+    return sorted(paths, key=lambda path: [natural_key(part) for part in path.parts])
+
+
+def per_folder(counts: int | Sequence[int] | None, folders: int, argument: str) -> Sequence[int | None]:
+    """How many pictures of each folder are wanted; None stands for all.
+
+    Args:
+        counts: one number for every folder, or one per folder. Where there are fewer numbers than folders, the first
+            serves all folders that the others, which belong to the last ones, leave over.
+        folders: how many there are.
+        argument: name of the argument that holds the numbers, for messages.
+
+    Raises:
+        DataError: a number is below 1, or there are more numbers than folders.
+    """
+    if counts is None:
+        return [None] * folders
+    numbers = [counts] if isinstance(counts, int) else list(counts)
+    if not numbers or min(numbers) < 1:
+        raise DataError(f"{argument} is {counts}; it counts pictures and must be at least 1: --data.{argument} null")
+    if len(numbers) > folders:
+        raise DataError(
+            f"{argument} has {len(numbers)} numbers for {folders} folders. Type --data.{argument} [{numbers[0]}] for all"
+        )
+    return [numbers[0]] * (folders - len(numbers)) + numbers
+
+
+def find_pictures(
+    folders: Sequence[str | Path], argument: str, counts: Sequence[int | None] | None = None
+) -> list[Path]:
+    """All pictures in the folders and below them, each once, in natural order: it depends on names alone.
 
     Extensions are compared without case. Names that begin with a dot and `__MACOSX` are left out: copies from a Mac hold
     files such as `._cat.jpg` that are no pictures. Links to folders are followed. A picture's own path is accepted too.
@@ -38,20 +80,33 @@ def find_pictures(folders: Sequence[str | Path], argument: str) -> list[Path]:
     Args:
         folders: searched one after the other.
         argument: name of the argument that holds them, for messages.
+        counts: how many of each folder, the first ones in natural order; None for all.
 
     Raises:
         DataError: a folder is missing or holds no picture; the message says what is there instead.
     """
     found: dict[Path, None] = {}
+    for folder, count in zip(folders, counts or [None] * len(folders), strict=True):
+        path = Path(folder).expanduser().absolute()
+        if not path.exists():
+            raise DataError(missing_folder(path, argument))
+        pictures = [path] if path.is_file() else naturally(_walk(path))
+        if not pictures:
+            raise DataError(_empty(path, argument))
+        found.update(dict.fromkeys(pictures[:count]))
+    return list(found)
+
+
+def lacking(folders: Iterable[str | Path], argument: str) -> list[str]:
+    """What `find_pictures` would complain of, a sentence per folder; it looks no further than the first picture."""
+    complaints = []
     for folder in folders:
         path = Path(folder).expanduser().absolute()
         if not path.exists():
-            raise DataError(_missing(path, argument))
-        pictures = [path] if path.is_file() else sorted(_walk(path))
-        if not pictures:
-            raise DataError(_empty(path, argument))
-        found.update(dict.fromkeys(pictures))
-    return list(found)
+            complaints.append(missing_folder(path, argument))
+        elif path.is_dir() and next(_walk(path), None) is None:
+            complaints.append(_empty(path, argument))
+    return complaints
 
 
 def _walk(root: Path) -> Iterator[Path]:
@@ -63,12 +118,16 @@ def _walk(root: Path) -> Iterator[Path]:
             continue
         visited.add(real)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith(".") and name != "__MACOSX")
-        for name in names:
-            if not name.startswith(".") and name.lower().endswith(EXTENSIONS):
-                yield Path(folder, name)
+        yield from (Path(folder, name) for name in names if is_picture(name))
 
 
-def _missing(path: Path, argument: str) -> str:
+def is_picture(name: str) -> bool:
+    """Whether a file of this name is taken for a picture."""
+    return not name.startswith(".") and name.lower().endswith(EXTENSIONS)
+
+
+def missing_folder(path: Path, argument: str) -> str:
+    """A sentence about a folder that does not exist: what there is instead, and what to type."""
     parent = next(folder for folder in path.parents if folder.exists())
     inside = sorted(entry.name for entry in parent.iterdir()) if parent.is_dir() else []
     wanted, *below = path.relative_to(parent).parts
@@ -76,7 +135,7 @@ def _missing(path: Path, argument: str) -> str:
     near = [parent / lower[name] for name in get_close_matches(wanted.lower(), lower, n=1)]
     advice = next((option for base in near for option in (base.joinpath(*below), base) if option.exists()), "FOLDER")
     return (
-        f"{argument}: there is no folder {path}. The nearest folder that exists is {parent}; it holds {_some(inside)}. "
+        f"{argument}: there is no folder {path}. The nearest folder that exists is {parent}; it holds {some_of(inside)}. "
         f"Type --data.{argument} {advice}"
     )
 
@@ -85,11 +144,12 @@ def _empty(path: Path, argument: str) -> str:
     entries = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
     return (
         f"{argument}: no picture in {path} or below it. Looked for {' '.join(EXTENSIONS)} (capitals too); the folder holds "
-        f"{_some(entries)}. Put pictures there, or type --data.{argument} FOLDER"
+        f"{some_of(entries)}. Put pictures there, or type --data.{argument} FOLDER"
     )
 
 
-def _some(names: Sequence[str], limit: int = 8) -> str:
+def some_of(names: Sequence[str], limit: int = 8) -> str:
+    """The first few names, in a line."""
     if not names:
         return "nothing"
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
@@ -281,13 +341,29 @@ class PictureSet:
         """
         generator: np.random.Generator | None = None
         while True:
-            path = self.paths[index]
             try:
-                return self._read(path, transform), path
-            except BadPictureError as error:
-                self._note(index, path, str(error))
+                return self.read(index, transform), self.paths[index]
+            except BadPictureError:
                 generator = generator or sample_generator(self.seed, index, self.name, "replacement", *moment)
                 index = int(generator.integers(len(self.paths)))
+
+    def read(self, index: int, transform: Transform) -> NDArray[np.uint8]:
+        """A picture after the fixed part of a transform, uint8 `h w c`, with no other in its place.
+
+        Args:
+            index: of the file.
+            transform: its `resize` is applied.
+
+        Raises:
+            BadPictureError: the file went bad, which is counted.
+            DataError: too many files went bad.
+        """
+        path = self.paths[index]
+        try:
+            return self._read(path, transform)
+        except BadPictureError as error:
+            self._note(index, path, str(error))
+            raise
 
     def _read(self, path: Path, transform: Transform) -> NDArray[np.uint8]:
         def make() -> NDArray[np.uint8]:

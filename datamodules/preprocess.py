@@ -1,4 +1,6 @@
-"""CycleGAN's preparation of pictures, reproduced to the bit: PIL bicubic, crop, sides rounded to multiples of 4, flip.
+"""Preparation of pictures, reproduced to the bit: a resize by PIL, crop, sides rounded to multiples of 4, flip.
+
+CycleGAN resizes with PIL's bicubic filter, GP-UNIT with its bilinear one.
 
 Randomness is explicit: a transform is a fixed part (`resize`, which a cache may keep) and a part that is told where to crop
 and whether to flip (`finish`); `draw` takes both from a generator.
@@ -6,7 +8,7 @@ and whether to flip (`finish`); `draw` takes both from a generator.
 
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Literal, get_args
+from typing import Literal, Protocol, SupportsInt, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,25 @@ from datamodules.errors import DataError
 from zoo.core.images import resize_pixels
 
 Preprocess = Literal["resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "none"]
+Interpolation = Literal["bicubic", "bilinear"]
 Pixels = NDArray[np.uint8]
+
+
+class Numbers(Protocol):
+    """Where random numbers come from; a NumPy `Generator` is one."""
+
+    def integers(self, high: int, /) -> SupportsInt:
+        """A uniform integer in `0 .. high - 1`."""
+        ...
+
+    def random(self) -> float:
+        """A uniform number in [0, 1)."""
+        ...
+
+
+def side_before_crop(size: int) -> int:
+    """The papers' side before a crop of `size`: 286 for 256, and in proportion."""
+    return round(size * 286 / 256)
 
 
 @dataclass(frozen=True)
@@ -31,6 +51,7 @@ class Transform:
         size: side of the crop in pixels.
         channels: 3 for RGB, 1 for grey (converted before anything else).
         multiple: at last, both sides are rounded to multiples of it by a resize; networks that halve twice need 4.
+        interpolation: PIL's filter of every resize.
 
     Raises:
         DataError: an argument is out of range.
@@ -41,6 +62,7 @@ class Transform:
     size: int = 256
     channels: int = 3
     multiple: int = 4
+    interpolation: Interpolation = "bicubic"
 
     def __post_init__(self) -> None:
         known = get_args(Preprocess)
@@ -50,6 +72,8 @@ class Transform:
         for name in ("load_size", "size", "multiple"):
             if getattr(self, name) < 1:
                 raise DataError(f"{name} is {getattr(self, name)}; it is a number of pixels and must be at least 1.")
+        if self.interpolation not in get_args(Interpolation):
+            raise DataError(f"interpolation is {self.interpolation!r}; it must be 'bicubic' or 'bilinear'.")
         if self.channels not in {1, 3}:
             raise DataError(f"channels is {self.channels}; it must be 3 (RGB) or 1 (grey).")
         if self.resizes and self.crops and self.size > self.load_size:
@@ -76,7 +100,8 @@ class Transform:
     @property
     def fixed_settings(self) -> str:
         """All that the result of `resize` depends on beside the picture; the versions of PIL count too."""
-        return f"{self.preprocess} {self.load_size} {self.size} {self.channels} PIL {Image.__version__}"
+        sizes = f"{self.load_size} {self.size} {self.channels}"
+        return f"{self.preprocess} {sizes} {self.interpolation} PIL {Image.__version__}"
 
     def resize(self, picture: Pixels) -> Pixels:
         """The part without randomness: grey where asked for, then the mode's resize.
@@ -86,7 +111,7 @@ class Transform:
         """
         if self.channels == 1:
             picture = np.asarray(Image.fromarray(picture).convert("L"))[:, :, None]
-        return resize_pixels(picture, *self.resized_shape(*picture.shape[:2]))
+        return self._to(picture, *self.resized_shape(*picture.shape[:2]))
 
     def resized_shape(self, height: int, width: int) -> tuple[int, int]:
         """Height and width after `resize`."""
@@ -101,11 +126,22 @@ class Transform:
         height, width = (self.size, self.size) if self.crops else self.resized_shape(height, width)
         return self._rounded(height), self._rounded(width)
 
+    def _to(self, picture: Pixels, height: int, width: int) -> Pixels:
+        if self.interpolation == "bicubic" or picture.shape[:2] == (height, width):
+            return resize_pixels(picture, height, width)
+        grey = picture.shape[2] == 1
+        resized = Image.fromarray(picture[:, :, 0] if grey else picture).resize(
+            (width, height), Image.Resampling.BILINEAR
+        )
+        return np.asarray(resized)[:, :, None] if grey else np.asarray(resized)
+
     def _rounded(self, side: int) -> int:
         return max(1, round(side / self.multiple)) * self.multiple
 
-    def draw(self, height: int, width: int, generator: np.random.Generator) -> tuple[tuple[int, int], bool]:
+    def draw(self, height: int, width: int, generator: Numbers) -> tuple[tuple[int, int], bool]:
         """Draw where to crop a resized picture of this height and width, and whether to flip it.
+
+        The order is that of the official codes: left, top, flip.
 
         Returns:
             The crop's left upper corner as (left, top), uniform over all places, and the flip, with probability 0.5.
@@ -139,7 +175,7 @@ class Transform:
                 )
             picture = picture[top : top + self.size, left : left + self.size]
         height, width = picture.shape[:2]
-        picture = resize_pixels(picture, self._rounded(height), self._rounded(width))
+        picture = self._to(picture, self._rounded(height), self._rounded(width))
         return picture[:, ::-1] if flip else picture
 
     def __call__(self, picture: Pixels, *, crop: tuple[int, int] | None = None, flip: bool = False) -> Pixels:

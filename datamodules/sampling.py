@@ -39,17 +39,20 @@ def sample_generator(seed: int, i: int, *names: str | int) -> np.random.Generato
 
 
 @lru_cache(maxsize=8)
-def epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
-    """The order in which an epoch visits `count` items: a permutation of `0 .. count - 1`, kept for the next call."""
-    order = sample_generator(seed, epoch, "epoch_order").permutation(count)
+def epoch_order(seed: int, epoch: int, count: int, *names: str) -> NDArray[np.int64]:
+    """The order in which an epoch visits `count` items: a permutation of `0 .. count - 1`, kept for the next call.
+
+    Names tell apart several lists that are walked through side by side.
+    """
+    order = sample_generator(seed, epoch, "epoch_order", *names).permutation(count)
     order.setflags(write=False)
     return order
 
 
-def shuffled_index(seed: int, i: int, count: int) -> int:
+def shuffled_index(seed: int, i: int, count: int, *names: str) -> int:
     """Item of sample `i` when every epoch is a fresh permutation of `count` items."""
     epoch, position = divmod(i, count)
-    return int(epoch_order(seed, epoch, count)[position])
+    return int(epoch_order(seed, epoch, count, *names)[position])
 
 
 def unpaired_indices(

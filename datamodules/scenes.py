@@ -35,6 +35,8 @@ Task = Literal["unpaired", "domains", "pairs"]
 FIRST_SAMPLE = {"train": 0, "validation": 2**40, "test": 2**41}
 """First sample of each stage. Training would need 10^12 samples to reach validation."""
 
+TWO_DOMAINS = ("source", "target")
+
 _DOMAIN_STREAM = 2  # draw_content and draw_style use the streams 0 and 1
 
 
@@ -156,6 +158,10 @@ class UnpairedScenes(SceneSamples):
     for the way back, with the style of the source.
     """
 
+    def alone(self, i: int, domain: int) -> Tensor:
+        """The training picture of sample `i` in one domain, uint8 3 h w."""
+        return self.maker.scene(2 * (self.first + i) + domain, domain).image
+
     def sample(self, i: int, *, truth: bool) -> Sample:
         """Make sample `i` from the scenes 2i and 2i + 1."""
         maker = self.maker
@@ -177,6 +183,29 @@ class UnpairedScenes(SceneSamples):
             "target_mask": target.mask,
             "target_counterpart_mask": target_counterpart.mask,
         }
+
+
+@dataclass(frozen=True)
+class OneDomainScenes:
+    """The first training scenes of one domain.
+
+    Attributes:
+        scenes: the training samples.
+        key: "source" or "target".
+        count: how many.
+    """
+
+    scenes: UnpairedScenes
+    key: str
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, i: int) -> Sample:
+        if not 0 <= i < self.count:
+            raise IndexError(f"scene {i} of {self.count}")
+        return {self.key: self.scenes.alone(i, TWO_DOMAINS.index(self.key))}
 
 
 class DomainScenes(SceneSamples):
@@ -314,6 +343,15 @@ class Scenes(ImageDataModule):
         """The scenes of validation or test, with the truth; predict takes those of the test."""
         part = "test" if stage == "predict" else stage
         return _TASKS[self.task](self.maker, FIRST_SAMPLE[part], self.counts[part])
+
+    def domain_samples(self, key: str) -> OneDomainScenes:
+        """The scenes of the first epoch's samples in one domain: `scenes_per_epoch` of them."""
+        if self.task != "unpaired" or key not in TWO_DOMAINS:
+            raise DataError(
+                f"Scenes of task '{self.task}' have no domain '{key}' to go through; those of task 'unpaired' have "
+                "'source' and 'target': --data.task=unpaired"
+            )
+        return OneDomainScenes(UnpairedScenes(self.maker, FIRST_SAMPLE["train"]), key, self.scenes_per_epoch)
 
     @property
     def epoch_length(self) -> int:

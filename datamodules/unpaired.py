@@ -1,18 +1,27 @@
 """Two domains without pairs, as CycleGAN and its successors train on (`unaligned` data of the official code)."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from datamodules.base import FixedSamples, FixedStage, ImageDataModule
 from datamodules.cache import PictureCache
 from datamodules.errors import DataError
-from datamodules.folders import Check, Checked, PictureSet, check_pictures, find_pictures, name_bad
-from datamodules.preprocess import Pixels, Preprocess, Transform
-from datamodules.sampling import Sample, sample_generator, to_chw, unpaired_indices
+from datamodules.folders import (
+    Check,
+    Checked,
+    PictureSet,
+    check_pictures,
+    find_pictures,
+    lacking,
+    name_bad,
+    per_folder,
+)
+from datamodules.preprocess import Interpolation, Pixels, Preprocess, Transform, side_before_crop
+from datamodules.sampling import Sample, epoch_order, sample_generator, to_chw, unpaired_indices
 
 Folders = str | list[str]
 
@@ -22,22 +31,28 @@ _MANY = 20_000  # pictures whose check takes long enough (seconds) to be announc
 class UnpairedFolders(ImageDataModule):
     """Pictures of two domains in folders, unpaired: batches of `source` and `target`.
 
-    Folders are searched with everything below them, for jpg, png, webp, bmp and tif. Defaults are those of CycleGAN (paper,
-    section 4 and appendix; options of the official code in brackets).
+    Folders are searched with everything below them, for jpg, png, webp, bmp and tif, and taken in natural order (9 before
+    10). Defaults are those of CycleGAN (paper, section 4 and appendix; options of the official code in brackets). GP-UNIT
+    resizes bilinearly, shares crop and flip between the two pictures of a sample and may take the first 4000 of a folder.
 
     Args:
         source: folder or folders of the first domain (A).
         target: folder or folders of the second domain (B).
         size: side of the training crop in pixels, a multiple of 4 [crop_size].
-        load_size: side before the crop in pixels, at least `size` [load_size].
+        load_size: side before the crop in pixels, at least `size`; null for 286/256 of it, rounded [load_size].
         batch_size: pictures of each domain per process and iteration.
         workers: loader processes; 0 loads in the training process.
         seed: of order, pairing, crops, flips and the validation split.
         preprocess: how pictures are brought to size, see `datamodules.preprocess.Transform` [preprocess].
+        interpolation: filter of the resize, `bicubic` or `bilinear`.
         flip: mirror half of the training pictures [no_flip].
+        shared_augmentation: source and target of one sample are cropped at the same place and mirrored together.
         channels: 3 for RGB, 1 for grey [input_nc].
         pairing: `random` draws the target's picture uniformly with replacement; `serial` walks through both [serial_batches].
         direction: `target_to_source` exchanges the two domains everywhere [direction BtoA].
+        source_count: use the first pictures of each of the source's folders alone, in natural order: one number for all
+            folders, or a list for the last ones whose first number serves the rest; null for all pictures.
+        target_count: the same of the target's folders.
         validation_source: folders of validation pictures of the first domain.
         validation_target: the same of the second.
         validation_fraction: without such folders: this share of each domain, 0 to 0.5, is held out for validation.
@@ -58,15 +73,19 @@ class UnpairedFolders(ImageDataModule):
         source: Folders,
         target: Folders,
         size: int = 256,
-        load_size: int = 286,
+        load_size: int | None = None,
         batch_size: int = 1,
         workers: int = 2,
         seed: int = 0,
         preprocess: Preprocess = "resize_and_crop",
+        interpolation: Interpolation = "bicubic",
         flip: bool = True,
+        shared_augmentation: bool = False,
         channels: int = 3,
         pairing: Literal["random", "serial"] = "random",
         direction: Literal["source_to_target", "target_to_source"] = "source_to_target",
+        source_count: int | list[int] | None = None,
+        target_count: int | list[int] | None = None,
         validation_source: Folders | None = None,
         validation_target: Folders | None = None,
         validation_fraction: float = 0.0,
@@ -79,8 +98,10 @@ class UnpairedFolders(ImageDataModule):
         max_bad_share: float = 0.05,
     ) -> None:
         super().__init__(size=size, batch_size=batch_size, workers=workers, seed=seed)
-        self.transform = Transform(preprocess, load_size, size, channels)
+        load_size = side_before_crop(size) if load_size is None else load_size
+        self.transform = Transform(preprocess, load_size, size, channels, interpolation=interpolation)
         self.flip = flip
+        self.shared_augmentation = shared_augmentation
         self.serial = pairing == "serial"
         self.direction = direction
         self.validation_fraction = validation_fraction
@@ -98,6 +119,10 @@ class UnpairedFolders(ImageDataModule):
             "predict": _as_list(predict or (test_source if direction == "source_to_target" else test_target)),
         }
         self._refuse_nonsense(pairing)
+        self._counts = {
+            "source": per_folder(source_count, len(self.folders["source"]), "source_count"),
+            "target": per_folder(target_count, len(self.folders["target"]), "target_count"),
+        }
         self._cache: PictureCache | None = None
         self._checked: dict[str, Checked] = {}
         self._sets: dict[str, PictureSet] = {}
@@ -125,6 +150,11 @@ class UnpairedFolders(ImageDataModule):
                 f"preprocess {self.transform.preprocess!r} leaves pictures at different sizes, which do not fit into a "
                 "batch: --data.batch_size 1"
             )
+        if self.shared_augmentation and self.transform.preprocess != "resize_and_crop":
+            raise DataError(
+                f"shared_augmentation needs pictures of one size to crop, and preprocess {self.transform.preprocess!r} leaves "
+                "them at different ones: --data.preprocess resize_and_crop"
+            )
         for name in ("source", "target"):
             if not self.folders[name]:
                 raise DataError(f"{name} names no folder. Type --data.{name} FOLDER")
@@ -143,6 +173,15 @@ class UnpairedFolders(ImageDataModule):
                 "Both validation folders and validation_fraction are given. Type --data.validation_fraction 0, or leave the "
                 "folders out"
             )
+
+    @classmethod
+    def missing(cls, settings: Mapping[str, Any]) -> list[str]:
+        """A sentence for each folder that a training looks into and that does not exist or holds no picture.
+
+        Test pictures and those to translate are not needed to train.
+        """
+        arguments = ("source", "target", "validation_source", "validation_target")
+        return [sentence for name in arguments for sentence in lacking(_as_list(settings.get(name)), name)]
 
     # Finding and checking
 
@@ -189,7 +228,7 @@ class UnpairedFolders(ImageDataModule):
             raise DataError("There are no pictures to translate. Type --data.predict FOLDER")
         # Every file is looked at through and through before translations are promised for it.
         check: Check = "full" if argument == "predict" and self.check != "none" else self.check
-        found = find_pictures(self.folders[argument], argument)
+        found = find_pictures(self.folders[argument], argument, self._counts.get(argument))
         if len(found) > _MANY and check != "none" and self._rank == 0:
             print(f"{argument}: checking {len(found):,} pictures (--data.check none skips this) ...", file=sys.stderr)
         checked = check_pictures(
@@ -249,7 +288,21 @@ class UnpairedFolders(ImageDataModule):
 
     def train_samples(self) -> Callable[[int], Sample]:
         """Sample `i` of the stream: `source` and `target`, uint8 `c h w`."""
-        return UnpairedSamples(*self._pair(), self.transform, seed=self.seed, flip=self.flip, serial=self.serial)
+        return UnpairedSamples(
+            *self._pair(),
+            self.transform,
+            seed=self.seed,
+            flip=self.flip,
+            serial=self.serial,
+            shared=self.shared_augmentation,
+        )
+
+    def domain_samples(self, key: str) -> FixedSamples:
+        """Every training picture of one domain once, in the chosen direction."""
+        if key not in {"source", "target"}:
+            raise DataError(f"There is no domain {key!r}; it must be 'source' or 'target'.")
+        pictures = self._pair()[key == "target"]
+        return OneDomain(key, pictures, self.transform, seed=self.seed, flip=self.flip)
 
     def fixed_samples(self, stage: FixedStage) -> FixedSamples | None:
         """In sorted order, resized to `size`, not flipped; the shorter domain begins again until the longer one ends.
@@ -301,7 +354,7 @@ class UnpairedFolders(ImageDataModule):
 
 @dataclass(frozen=True)
 class UnpairedSamples:
-    """Training samples: independent crops and flips of both domains, all drawn from (seed, i)."""
+    """Training samples: crops and flips of both domains, independent ones or the same, all drawn from (seed, i)."""
 
     source: PictureSet
     target: PictureSet
@@ -309,6 +362,7 @@ class UnpairedSamples:
     seed: int
     flip: bool
     serial: bool
+    shared: bool
 
     def __call__(self, i: int) -> Sample:
         """Sample `i`."""
@@ -316,10 +370,32 @@ class UnpairedSamples:
         sample: Sample = {}
         for key, pictures, index in zip(("source", "target"), (self.source, self.target), indices, strict=True):
             picture, _ = pictures.resized(index, self.transform, i)
+            generator = sample_generator(self.seed, i, "both" if self.shared else key, "crop and flip")
             height, width = picture.shape[:2]
-            crop, flip = self.transform.draw(height, width, sample_generator(self.seed, i, key, "crop and flip"))
+            crop, flip = self.transform.draw(height, width, generator)
             sample[key] = to_chw(self.transform.finish(picture, crop, flip and self.flip))
         return sample
+
+
+@dataclass(frozen=True)
+class OneDomain:
+    """Every picture of a domain once, in an order, with crops and flips that are drawn from the seed."""
+
+    key: str
+    pictures: PictureSet
+    transform: Transform
+    seed: int
+    flip: bool
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, i: int) -> Sample:
+        index = int(epoch_order(self.seed, 0, len(self), self.key, "one pass")[i])
+        picture, _ = self.pictures.resized(index, self.transform, "one pass")
+        height, width = picture.shape[:2]
+        crop, flip = self.transform.draw(height, width, sample_generator(self.seed, i, self.key, "one pass"))
+        return {self.key: to_chw(self.transform.finish(picture, crop, flip and self.flip))}
 
 
 @dataclass(frozen=True)

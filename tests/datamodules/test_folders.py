@@ -9,7 +9,16 @@ from PIL import Image
 from datamodules import folders
 from datamodules.cache import PictureCache
 from datamodules.errors import DataError
-from datamodules.folders import Check, PictureSet, allowed_bad, check_pictures, find_pictures
+from datamodules.folders import (
+    Check,
+    PictureSet,
+    allowed_bad,
+    check_pictures,
+    find_pictures,
+    lacking,
+    naturally,
+    per_folder,
+)
 from datamodules.pictures import BadPictureError, decode
 from datamodules.preprocess import Transform
 from support.pictures import BAD_KINDS, GOOD_KINDS, make_bad, make_folder, make_good, pixels
@@ -27,6 +36,72 @@ def test_finds_pictures_of_all_kinds_below_several_folders(tmp_path: Path) -> No
         *["b/2.JPG", "b/3.webp", "b/4.BMP", "b/5.tif", "b/deep/er/1.jpeg"],
         *["a/0.tiff", "a/1.Png"],
     ]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["7_bird", "9_bird", "10_bird", "100_bird", "1001_face"],
+        ["b2a10", "b10a2", "b10a10", "img1.png", "img2.png", "img12.png"],
+        ["01", "1", "002", "2", "a", "a1", "b²"],
+        ["9_dog/2.jpg", "9_dog/10.jpg", "10_bird/1.jpg"],
+        ["1.jpg", "a.jpg"],
+    ],
+)
+def test_natural_order_counts_digits_as_numbers(names: list[str]) -> None:
+    for start in range(len(names)):
+        shuffled = names[start:] + names[:start]
+        assert [str(path) for path in naturally(map(Path, reversed(shuffled)))] == names
+
+
+def test_the_first_pictures_of_each_folder_are_those_in_natural_order(tmp_path: Path) -> None:
+    for name in ("a/9.png", "a/10.png", "a/1.png", "b/2.png", "b/11.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = find_pictures([tmp_path / "b", tmp_path / "a"], "source", [1, 2])
+    assert [str(path.relative_to(tmp_path)) for path in found] == ["b/2.png", "a/1.png", "a/9.png"]
+    assert len(find_pictures([tmp_path / "b", tmp_path / "a"], "source", [None, 7])) == 5
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        (None, [None] * 4),
+        (5, [5, 5, 5, 5]),
+        ([5], [5, 5, 5, 5]),
+        ([5, 9], [5, 5, 5, 9]),
+        ([1, 2, 3, 4], [1, 2, 3, 4]),
+    ],
+)
+def test_counts_of_folders(counts: int | list[int] | None, expected: list[int | None]) -> None:
+    assert per_folder(counts, 4, "source_count") == expected
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        (0, r"source_count is 0; .* --data\.source_count null"),
+        ([], r"source_count is \[\]"),
+        ([3, -1], "at least 1"),
+        ([1] * 5, r"source_count has 5 numbers for 4 folders\. Type --data\.source_count \[1\] for all"),
+    ],
+)
+def test_counts_that_make_no_sense(counts: int | list[int], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        per_folder(counts, 4, "source_count")
+
+
+def test_what_is_lacking_is_said_for_every_folder(tmp_path: Path) -> None:
+    make_folder(tmp_path / "good", 1)
+    (tmp_path / "empty").mkdir()
+    folders = [tmp_path / "gone", tmp_path / "good", tmp_path / "empty", tmp_path / "good/000.png"]
+    gone, empty = lacking(folders, "target")
+    assert gone.startswith(f"target: there is no folder {tmp_path}/gone")
+    assert empty.startswith(f"target: no picture in {tmp_path}/empty or below it")
+    for sentence, folder in ((gone, "gone"), (empty, "empty")):
+        with pytest.raises(DataError) as caught:
+            find_pictures([tmp_path / folder], "target")
+        assert str(caught.value) == sentence
 
 
 def test_follows_links_to_folders_and_survives_loops(tmp_path: Path) -> None:

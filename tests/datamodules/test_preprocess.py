@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from datamodules.errors import DataError
-from datamodules.preprocess import Transform
+from datamodules.preprocess import Transform, side_before_crop
 from datamodules.sampling import sample_generator, to_chw
 from support.pictures import pixels
 from zoo.core.images import from_uint8
@@ -66,6 +66,24 @@ def test_grey_is_converted_before_the_resize() -> None:
     np.testing.assert_array_equal(found[:, :, 0], np.asarray(expected))
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_bilinear_is_pil(channels: int) -> None:
+    picture = pixels(50, 30)
+    found = Transform(load_size=20, size=20, channels=channels, interpolation="bilinear")(picture)
+    given = Image.fromarray(picture).convert("L" if channels == 1 else "RGB")
+    expected = np.asarray(given.resize((20, 20), Image.Resampling.BILINEAR)).reshape(20, 20, channels)
+    np.testing.assert_array_equal(found, expected)
+    assert not np.array_equal(found, Transform(load_size=20, size=20, channels=channels)(picture))
+    sized = Transform(load_size=50, size=48, channels=channels, interpolation="bilinear")
+    assert sized(pixels(50, 50)).shape == (48, 48, channels)
+    assert "bilinear" in sized.fixed_settings
+
+
+@pytest.mark.parametrize(("size", "side"), [(64, 72), (128, 143), (256, 286), (512, 572)])
+def test_the_side_before_the_crop_is_in_proportion(size: int, side: int) -> None:
+    assert side_before_crop(size) == side
+
+
 def test_flip_mirrors_after_the_crop() -> None:
     transform = Transform("crop", size=8)
     picture = pixels(20, 30)
@@ -105,6 +123,7 @@ def test_a_crop_outside_the_picture_is_refused() -> None:
         ({"size": -1}, "size is -1"),
         ({"load_size": 0}, "load_size is 0"),
         ({"channels": 4}, "channels is 4"),
+        ({"interpolation": "nearest"}, "'bicubic' or 'bilinear'"),
         ({"size": 300}, "Set load_size to 300 or more"),
     ],
 )

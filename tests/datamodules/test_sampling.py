@@ -68,6 +68,11 @@ def test_an_epoch_visits_everything_once_in_a_new_order() -> None:
     assert [shuffled_index(0, i, 50) for i in range(50, 100)] == second.tolist()
 
 
+def test_named_lists_are_walked_through_in_orders_of_their_own() -> None:
+    assert epoch_order(0, 0, 50, "pairs").tolist() != epoch_order(0, 0, 50, "image").tolist()
+    assert sorted(shuffled_index(0, i, 9, "pairs") for i in range(9)) == list(range(9))
+
+
 @pytest.mark.parametrize(("sources", "targets"), [(7, 20), (20, 7)])
 def test_cyclegan_rule_walks_through_sources_and_draws_targets(sources: int, targets: int) -> None:
     pairs = [unpaired_indices(3, i, sources, targets) for i in range(20)]

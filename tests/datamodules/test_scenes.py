@@ -177,6 +177,27 @@ def test_pairs_share_content_and_differ_in_domain() -> None:
         assert batch["mask"].shape == (16, 1, 64, 64)
 
 
+@pytest.mark.parametrize("key", ["source", "target"])
+def test_one_pass_over_a_domain_shows_the_scenes_of_training(key: str) -> None:
+    data = Scenes(batch_size=2, scenes_per_epoch=10, size=32)
+    batches = list(data.domain_loader(key, 4))
+    assert [len(batch[key]) for batch in batches] == [4, 4, 2]
+    assert all(batch.keys() == {key} and batch[key].dtype == torch.uint8 for batch in batches)
+    stream = iter(data.train_dataloader())
+    trained = torch.cat([next(stream)[key] for _ in range(5)])
+    assert torch.equal(torch.cat([batch[key] for batch in batches]), trained)
+    assert len(list(data.domain_loader(key, 4, drop_last=True))) == 2
+    assert len(list(data.domain_loader(key, 64, drop_last=True))) == 1, "one that is not full is better than none"
+
+
+def test_scenes_without_two_domains_cannot_be_gone_through() -> None:
+    with pytest.raises(DataError, match=r"task 'pairs' have no domain 'target'.*--data.task=unpaired"):
+        Scenes(task="pairs").domain_loader("target", 4)
+    with pytest.raises(DataError, match="no domain 'image'"):
+        Scenes().domain_loader("image", 4)
+    assert Scenes.missing({"task": "unpaired"}) == []
+
+
 @pytest.mark.parametrize("task", ["unpaired", "domains", "pairs"])
 def test_stages_and_seeds_share_no_scene(task: str) -> None:
     pictures = set()

@@ -107,6 +107,64 @@ def test_domains_get_crops_of_their_own(tmp_path: Path) -> None:
     assert not all(same)
 
 
+def test_domains_can_share_crop_and_flip(tmp_path: Path) -> None:
+    for name in "ab":
+        make_folder(tmp_path / name, 1)
+    folders = {"source": str(tmp_path / "a"), "target": str(tmp_path / "b")}
+    module = data(folders, load_size=40, shared_augmentation=True, interpolation="bilinear")
+    batches = stream(module, 20)
+    assert all(torch.equal(batch["source"], batch["target"]) for batch in batches)
+    assert len({batch["source"].numpy().tobytes() for batch in batches}) > 15
+    assert module.transform.interpolation == "bilinear"
+    apart = stream(data(folders, load_size=40, interpolation="bilinear"), 20)
+    assert not all(torch.equal(batch["source"], batch["target"]) for batch in apart)
+
+
+def test_load_size_follows_size(folders: dict[str, str]) -> None:
+    assert UnpairedFolders(**folders).transform.load_size == 286
+    assert UnpairedFolders(**folders, size=64).transform.load_size == 72
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_one_pass_shows_every_picture_of_a_domain(folders: dict[str, str], workers: int) -> None:
+    module = data(folders, load_size=16, flip=False, workers=workers)
+    module.setup("fit")
+    for key, count in (("source", 7), ("target", 10)):
+        batches = list(module.domain_loader(key, 4))
+        assert [len(batch[key]) for batch in batches] == [4] * (count // 4) + [count % 4]
+        assert all(batch.keys() == {key} and batch[key].dtype == torch.uint8 for batch in batches)
+        shown = [image.numpy().tobytes() for batch in batches for image in batch[key]]
+        fixed = [module.fixed_samples("validation")]
+        assert fixed == [None]
+        paths = module._sets[key].paths
+        in_order = [
+            np.asarray(Image.fromarray(decode(path)).resize((16, 16), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+            for path in paths
+        ]
+        assert sorted(shown) == sorted(image.tobytes() for image in in_order)
+        assert shown != [image.tobytes() for image in in_order], "shuffled"
+        assert_same(batches, list(module.domain_loader(key, 4)))
+        assert len(list(module.domain_loader(key, 4, drop_last=True))) == count // 4
+
+
+def test_one_pass_has_training_s_crops_and_flips_and_follows_the_direction(folders: dict[str, str]) -> None:
+    module = data(folders, load_size=40, direction="target_to_source", validation_fraction=0.2)
+    module.setup("fit")
+    (batch,) = module.domain_loader("target", 64, drop_last=True)
+    assert batch["target"].shape == (6, 3, 16, 16), "the source's seven but one held out"
+    plain = data(folders, load_size=40, direction="target_to_source", validation_fraction=0.2, flip=False)
+    plain.setup("fit")
+    (other,) = plain.domain_loader("target", 64)
+    same = [torch.equal(a, b) for a, b in zip(batch["target"], other["target"], strict=True)]
+    mirrored = [torch.equal(a, b.flip(-1)) for a, b in zip(batch["target"], other["target"], strict=True)]
+    assert all(one != two for one, two in zip(same, mirrored, strict=True))
+    assert 0 < sum(mirrored) < 6
+    with pytest.raises(DataError, match="no domain 'image'"):
+        module.domain_loader("image", 4)
+    with pytest.raises(DataError, match="call setup first"):
+        data(folders).domain_loader("source", 4)
+
+
 def test_flips_can_be_switched_off(folders: dict[str, str]) -> None:
     options = {"load_size": 16, "pairing": "serial"}
     plain = stream(data(folders, flip=False, **options), 10)
@@ -313,6 +371,8 @@ def test_too_few_to_hold_out(tmp_path: Path) -> None:
         ({"workers": -1}, "workers is -1; it must be at least 0: --data.workers 0"),
         ({"seed": -1}, "seed is -1"),
         ({"preprocess": "resize"}, "did you mean 'resize_and_crop'"),
+        ({"interpolation": "nearest"}, "'bicubic' or 'bilinear'"),
+        ({"shared_augmentation": True, "preprocess": "crop"}, "--data.preprocess resize_and_crop"),
         ({"pairing": "paired"}, "'random' or 'serial'"),
         ({"direction": "BtoA"}, "'target_to_source'"),
         ({"check": "all"}, "'header', 'full' or 'none'"),
@@ -378,6 +438,53 @@ def test_several_folders_make_one_domain(folders: dict[str, str], tmp_path: Path
     module = data({**folders, "source": [folders["source"], more]})
     module.setup("fit")
     assert module.describe() == {"source pictures": 9, "target pictures": 10, "left out": 0}
+
+
+def test_counts_keep_the_first_of_each_folder(folders: dict[str, str], tmp_path: Path) -> None:
+    more = str(make_folder(tmp_path / "more", 5, start=60))
+    module = data({**folders, "source": [folders["source"], more]}, source_count=[3, 2], target_count=4000)
+    module.setup("fit")
+    assert [path.name for path in module._sets["source"].paths] == [
+        "000.png",
+        "001.png",
+        "002.png",
+        "000.png",
+        "001.png",
+    ]
+    assert module.describe()["target pictures"] == 10
+    with pytest.raises(DataError, match="target_count has 2 numbers for 1 folders"):
+        data(folders, target_count=[1, 2])
+
+
+def test_pictures_come_in_natural_order(tmp_path: Path) -> None:
+    for name in "ab":
+        make_folder(tmp_path / name, 1)
+        for number in (10, 9):
+            shutil.copy(tmp_path / name / "000.png", tmp_path / name / f"{number}.png")
+    module = data({"source": str(tmp_path / "a"), "target": str(tmp_path / "b")})
+    module.setup("fit")
+    assert [path.name for path in module._sets["target"].paths] == ["000.png", "9.png", "10.png"]
+
+
+def test_all_folders_that_are_missing_are_named_at_once(folders: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert UnpairedFolders.missing(folders) == []
+    found = UnpairedFolders.missing(
+        {
+            "source": [folders["source"], str(tmp_path / "cat")],
+            "target": str(tmp_path / "empty"),
+            "validation_source": str(tmp_path / "val"),
+            "validation_target": None,
+            "test_source": str(tmp_path / "test, which training does without"),
+            "size": 64,
+        }
+    )
+    assert [sentence.partition(":")[0] for sentence in found] == ["source", "target", "validation_source"]
+    assert f"there is no folder {tmp_path}/cat" in found[0]
+    assert "no picture in" in found[1]
+    assert all(
+        f"--data.{name} " in text for name, text in zip(("source", "target", "validation_source"), found, strict=True)
+    )
 
 
 def test_yaml_builds_it(folders: dict[str, str]) -> None:

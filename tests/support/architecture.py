@@ -15,17 +15,20 @@ FOUNDATION = {"__init__", "__main__", "errors", "registry", "testing"}
 FRONT_DOOR = {
     *("zoo", "zoo.__main__", "zoo.registry", "zoo.errors"),
     *("zoo.cli", "zoo.cli.main", "zoo.cli.catalog", "zoo.cli.lookup", "zoo.cli.pages", "zoo.cli.suggest"),
-    *("zoo.cli.readme", "zoo.cli.new_room"),
+    *("zoo.cli.readme", "zoo.cli.new_room", "zoo.cli.download"),
 }
-BEHIND_THE_DOOR = {"zoo.cli.fit", "zoo.cli.translate", "zoo.cli.compare", "zoo.core.files"}
+BEHIND_THE_DOOR = {
+    *("zoo.cli.fit", "zoo.cli.translate", "zoo.cli.compare", "zoo.cli.sampler"),
+    *("zoo.core.files", "zoo.weights.fetch"),
+}
 MAY_IMPORT = {
     "core": {"core", "errors", "registry"},
     "blocks": {"core", "blocks", "errors"},
     "experts": {"core", "blocks", "experts", "weights", "errors"},
-    "room": {"core", "blocks", "experts", "errors"},
+    "room": {"core", "blocks", "experts", "weights", "errors"},
     "callbacks": {"core", "blocks", "experts", "metrics", "callbacks", "errors"},
     "metrics": {"core", "blocks", "experts", "metrics", "weights", "errors"},
-    "weights": {"core", "weights", "errors", "registry"},
+    "weights": {"core", "blocks", "weights", "errors", "registry"},
     "foundation": {"core", "blocks", "experts", "metrics", "errors", "registry"},
 }
 SEEDS_AND_FLAGS = {
@@ -101,11 +104,11 @@ def imports(tree: ast.AST) -> Iterator[str]:
 
 
 def import_time(tree: ast.AST) -> Iterator[ast.AST]:
-    """Nodes that run on import: all but the bodies of functions and of `if __name__ == "__main__"`."""
+    """Nodes that run on import: all but the bodies of functions, of `if __name__ == "__main__"` and `if TYPE_CHECKING`."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             continue
-        if isinstance(node, ast.If) and "__main__" in ast.unparse(node.test):
+        if isinstance(node, ast.If) and any(word in ast.unparse(node.test) for word in ("__main__", "TYPE_CHECKING")):
             continue
         yield node
         yield from import_time(node)

@@ -66,15 +66,15 @@ def align_buffers(module: nn.Module) -> None:
     """Make the buffers of all ranks equal after an iteration.
 
     The rule: each rank normalises with the statistics of its own part of the batch (as the official multi-GPU codes do); the running
-    means and variances of batch norms are averaged over ranks; every other buffer (spectral norm's vectors, counters) follows
-    rank 0.
+    means and variances of batch norms in training mode are averaged over ranks; every other buffer (spectral norm's vectors,
+    counters) follows rank 0.
     """
     if world_size() == 1:
         return
     averaged = {
         id(buffer)
         for part in module.modules()
-        if isinstance(part, _BatchNorm)
+        if isinstance(part, _BatchNorm) and part.training
         for buffer in (part.running_mean, part.running_var)
         if buffer is not None
     }

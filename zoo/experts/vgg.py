@@ -10,13 +10,13 @@ Layers are named as in the field: `relu3_1` is the rectified output of the first
 import pickle
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.vgg import cfgs, make_layers
 
 from zoo.errors import ZooError
+from zoo.experts.expert import Expert
 from zoo.weights.fetch import fetch
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in [0, 1], torchvision's
@@ -73,8 +73,8 @@ def vgg_layers(depth: int, last: str, base_channels: int = BASE_CHANNELS) -> nn.
     return layers
 
 
-class VGGFeatures(nn.Module):
-    """A VGG network for ever frozen: in eval mode, its weights without gradients; gradients reach the image.
+class VGGFeatures(Expert):
+    """A VGG network for ever frozen, and left out of checkpoints; gradients reach the image.
 
     Args:
         depth: 16 or 19 (11 and 13 can be built, too, but have no entry in zoo.weights).
@@ -112,16 +112,11 @@ class VGGFeatures(nn.Module):
             if not pool.startswith("pool") or place >= len(self.features):
                 raise ZooError(f"{pool!r} is no pooling before {self.places[max(self.places)]}.")
             self.features[place] = nn.Identity()
-        self.requires_grad_(False)
-        self.eval()
+        self.freeze()
         if pretrained:
             if base_channels != BASE_CHANNELS:
                 raise ZooError(f"Published VGG weights have base_channels={BASE_CHANNELS}, not {base_channels}.")
             self.load_weights(fetch(f"vgg{depth}"))
-
-    def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode whatever is asked: a room's `train()` reaches its frozen networks, too."""
-        return super().train(False)
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Return the features of the asked layers, by name and in the order asked for.

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from zoo.core.checkpoints import read_checkpoint
 from zoo.errors import ZooError
+from zoo.weights.files import read_file, some_names, state_of
 
 OFFICIAL_NAMES = {
     "G_A": "to_target",
@@ -76,26 +76,16 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Raises:
         ZooError: the file is missing or damaged, or holds something else; says what.
     """
-    if path.is_file():
-        with path.open("rb") as file:
-            start = file.read(16)
-        if start.lstrip().startswith(b"<"):
-            raise ZooError(f"{path} is a web page, not weights: its download went wrong. Download it again.")
-        if start[8:9] == b"{":
-            raise ZooError(f"{path} is a safetensors file; official CycleGAN weights are PyTorch files (.pth).")
-        if not start.startswith((b"PK", b"\x80")):
-            raise ZooError(f"{path} is no PyTorch file: it begins with {start!r}.")
-    content = read_checkpoint(path)
+    content = read_file(path, safetensors=False)
     if "pytorch-lightning_version" in content:
         raise ZooError(f"{path} is a checkpoint of this project, not official weights: give it with --ckpt_path.")
-    if not content or not all(isinstance(value, Tensor) for value in content.values()):
+    state = state_of(content)
+    if state is None:
         raise ZooError(
-            f"{path} is no state dict of one network: it holds {_some(content)}. Official files hold weights alone, "
+            f"{path} is no state dict of one network: it holds {some_names(content)}. Official files hold weights alone, "
             "such as model.1.weight."
         )
-    prefix = "module."  # what DataParallel puts before every key
-    wrapped = all(key.startswith(prefix) for key in content)
-    return {key.removeprefix(prefix) if wrapped else key: value for key, value in content.items()}
+    return state
 
 
 def settings_of(state: Mapping[str, Tensor]) -> dict[str, str | int | bool]:
@@ -138,7 +128,7 @@ def describe(state: Mapping[str, Tensor]) -> str:
     """What network a state dict looks like, in words."""
     settings = settings_of(state)
     if not settings:
-        return f"no network of CycleGAN (it holds {_some(state)})"
+        return f"no network of CycleGAN (it holds {some_names(state)})"
     (role, kind), *details = settings.items()
     return f"a {kind} {role} ({', '.join(f'{name} {value}' for name, value in details)})"
 
@@ -162,8 +152,3 @@ def _stale_statistics(network: nn.Module, state: Mapping[str, Tensor]) -> list[s
     norms = tuple(f"{name}." for name, module in network.named_modules() if isinstance(module, nn.InstanceNorm2d))
     endings = ("running_mean", "running_var", "num_batches_tracked")
     return [key for key in state if key.startswith(norms) and key.endswith(endings)]
-
-
-def _some(content: Mapping[str, object]) -> str:
-    names = [str(key) for key in content]
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") or "nothing"

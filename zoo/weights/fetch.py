@@ -3,7 +3,9 @@
 Files live in `$ZOO_HOME/weights` (by default `~/.cache/translation-zoo/weights`), where a person may also put them by
 hand. Beside each stands `<file>.pin.json`: the digest that was seen, and the size and time of the file that had it, so
 that half a gigabyte is hashed once and not at every start. A file whose publisher gives no digest is pinned to the first
-one seen: if the file behind the link is changed later, the new one is refused. `ZOO_OFFLINE=1` forbids the network.
+one seen: if the file behind the link is changed later, the new one is refused. Files on Google Drive are fetched like any
+other; where Google refuses (too many downloads lately), the message says which page to open and where to put what it
+gives. `ZOO_OFFLINE=1` forbids the network.
 """
 
 import hashlib
@@ -31,6 +33,10 @@ CATALOGUE = Path(__file__).parent
 TIMEOUT = 30.0  # seconds without a sign of life from a server
 LONGEST_DOWNLOAD = 6 * 3600.0  # seconds that a second process waits for the first one's download
 PIECE = 1 << 20
+GOOGLE_DRIVE = (
+    "https://drive.usercontent.google.com/download?id={}&export=download&confirm=t"  # without asking about viruses
+)
+GOOGLE_DRIVE_PAGE = "https://drive.google.com/file/d/{}/view"
 
 
 @dataclass(frozen=True)
@@ -40,13 +46,14 @@ class WeightFile:
     Args:
         name: what `fetch` calls it.
         file: its name on disk.
-        urls: where it can be had, tried in turn.
+        urls: where it can be had, tried in turn; may be empty for a file on Google Drive.
         size: bytes; None where unknown.
         sha256: 64 hex digits, or None where the publisher gives none: then the first file seen is pinned.
-        sha256_prefix: the first digits, where these alone are known (torchvision writes eight into its file names).
         licence: what its use is bound to.
         source: the page that describes it.
         description: what it is, in one line.
+        sha256_prefix: the first digits, where these alone are known (torchvision writes eight into its file names).
+        google_drive: id of the file on Google Drive, tried after `urls`.
     """
 
     name: str
@@ -58,6 +65,17 @@ class WeightFile:
     source: str
     description: str
     sha256_prefix: str = ""
+    google_drive: str = ""
+
+    @property
+    def links(self) -> tuple[str, ...]:
+        """Where the bytes can be had, in turn."""
+        return (*self.urls, GOOGLE_DRIVE.format(self.google_drive)) if self.google_drive else self.urls
+
+    @property
+    def page(self) -> str:
+        """What a person opens to get it."""
+        return self.urls[0] if self.urls else GOOGLE_DRIVE_PAGE.format(self.google_drive)
 
     @property
     def expected(self) -> str:
@@ -97,12 +115,14 @@ def read_catalogue(folder: Path = CATALOGUE) -> dict[str, WeightFile]:
     for path in sorted(folder.glob("*.yaml")):
         for name, fields in yaml.safe_load(path.read_text(encoding="utf-8")).items():
             try:
-                entry = WeightFile(name=name, **{**fields, "urls": tuple(fields["urls"])})
-            except (TypeError, KeyError) as error:
+                entry = WeightFile(name=name, **{**fields, "urls": tuple(fields.get("urls", ()))})
+            except TypeError as error:
                 raise ZooError(f"{path}, entry {name!r}: {error}. See zoo.weights.fetch.WeightFile.") from error
             if entry.sha256 is not None and not re.fullmatch("[0-9a-f]{64}", entry.sha256):
                 raise ZooError(f"{path}, entry {name!r}: sha256 is not 64 lower-case hex digits, nor null.")
-            for url in entry.urls:
+            if not entry.links:
+                raise ZooError(f"{path}, entry {name!r}: it has neither urls nor google_drive.")
+            for url in entry.links:
                 parts = urlsplit(url)
                 if parts.scheme != "https" and (parts.scheme, parts.hostname) != ("http", "127.0.0.1"):
                     raise ZooError(f"{path}, entry {name!r}: {url} is not an https link.")
@@ -110,6 +130,25 @@ def read_catalogue(folder: Path = CATALOGUE) -> dict[str, WeightFile]:
                 raise ZooError(f"{path}: the name {name!r} is taken by another entry.")
             catalogue[name] = entry
     return catalogue
+
+
+def find_entry(name: str, catalogue: Mapping[str, WeightFile] | None = None) -> WeightFile:
+    """Return the catalogue's entry of a name; the zoo's own catalogue by default.
+
+    Raises:
+        ZooError: no such entry; the message says what is near.
+    """
+    catalogue = read_catalogue() if catalogue is None else catalogue
+    if name not in catalogue:
+        near = get_close_matches(name, catalogue, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(sorted(catalogue))}."
+        raise ZooError(f"No published weights are called {name!r}. {hint}")
+    return catalogue[name]
+
+
+def is_offline() -> bool:
+    """Whether `ZOO_OFFLINE` forbids the network."""
+    return os.environ.get("ZOO_OFFLINE", "0") not in ("", "0")
 
 
 def fetch(name: str, catalogue: Mapping[str, WeightFile] | None = None) -> Path:
@@ -125,12 +164,7 @@ def fetch(name: str, catalogue: Mapping[str, WeightFile] | None = None) -> Path:
     Raises:
         ZooError: no such entry; no network and no file (the message says what to put where); the file is wrong.
     """
-    catalogue = read_catalogue() if catalogue is None else catalogue
-    if name not in catalogue:
-        near = get_close_matches(name, catalogue, n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(sorted(catalogue))}."
-        raise ZooError(f"No published weights are called {name!r}. {hint}")
-    entry = catalogue[name]
+    entry = find_entry(name, catalogue)
     path = weights_folder() / entry.file
     if _is_known_good(entry, path):
         return path
@@ -141,7 +175,7 @@ def fetch(name: str, catalogue: Mapping[str, WeightFile] | None = None) -> Path:
             return path
         if path.exists():
             _check_found(entry, path)
-        elif os.environ.get("ZOO_OFFLINE", "0") not in ("", "0"):
+        elif is_offline():
             raise _by_hand(entry, path, "ZOO_OFFLINE forbids the network")
         else:
             _download(entry, path)
@@ -203,7 +237,7 @@ def _download(entry: WeightFile, path: Path) -> None:
     for stale in path.parent.glob(f".{entry.file}.????????.part"):  # of a killed process: the lock is ours now
         stale.unlink()
     refusals = []
-    for url in entry.urls:
+    for url in entry.links:
         try:
             return _pin(entry, path, _download_from(url, entry, path))
         except _RefusalError as refused:
@@ -221,7 +255,7 @@ def _download_from(url: str, entry: WeightFile, path: Path) -> str:
             with tqdm(total=total, unit="B", unit_scale=True, desc=entry.file, file=sys.stderr, disable=None) as bar:
                 while piece := _next_piece(response):
                     if not file.tell() and piece.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
-                        raise _RefusalError("a web page came instead of the file")
+                        raise _RefusalError(_refusal_of_page(piece))
                     file.write(piece)
                     digest.update(piece)
                     bar.update(len(piece))
@@ -233,6 +267,18 @@ def _download_from(url: str, entry: WeightFile, path: Path) -> str:
         print(f"Downloading {entry.file} from {url} to {path.parent}", file=sys.stderr)
         write_atomically(path, stream, size=total)
     return digest.hexdigest()
+
+
+def _refusal_of_page(page: bytes) -> str:
+    text = page.decode("utf-8", "replace")
+    title = re.search("<title[^>]*>(.*?)</title>", text, re.DOTALL | re.IGNORECASE)
+    said = " ".join(title[1].split()) if title else ""
+    words = f"a web page came instead of the file{f', {said[:100]!r}' if said else ''}"
+    if re.search("quota exceeded|too many users", text, re.IGNORECASE):
+        words += (
+            "; so many people fetched it lately that Google waits up to a day, but often gives it to who is logged in"
+        )
+    return words
 
 
 def _open(url: str) -> http.client.HTTPResponse:
@@ -257,6 +303,6 @@ def _next_piece(response: http.client.HTTPResponse) -> bytes:
 
 def _by_hand(entry: WeightFile, path: Path, reason: str) -> ZooError:
     return ZooError(
-        f"{entry.file} is needed, and {reason}. Download it elsewhere from {entry.urls[0]} and put it into "
-        f"{path.parent} ({entry.expected}), then run the command again."
+        f"{entry.file} is needed, and {reason}. Download it elsewhere from {entry.page} and put it into "
+        f"{path.parent} as {path.name} ({entry.expected}), then run the command again."
     )

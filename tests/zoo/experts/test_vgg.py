@@ -75,7 +75,7 @@ def test_nothing_deeper_than_needed_is_built() -> None:
     vgg = VGGFeatures(19, ["relu3_1", "relu1_1"])
     assert len(vgg.features) == 12
     assert sum(weight.numel() for weight in vgg.parameters()) == 555_328  # SAT's loss network up to conv3_1
-    assert list(vgg.state_dict()) == [f"features.{n}.{kind}" for n in (0, 2, 5, 7, 10) for kind in ("weight", "bias")]
+    assert list(vgg.own_state()) == [f"features.{n}.{kind}" for n in (0, 2, 5, 7, 10) for kind in ("weight", "bias")]
     trunk = vgg_layers(19, "relu3_3")
     assert sum(weight.numel() for weight in trunk.parameters() if weight.requires_grad) == 1_735_488  # SAT's attention
     assert len(trunk) == 16
@@ -111,7 +111,7 @@ def test_float64_is_exact() -> None:
 def test_a_pool_can_be_left_out(image: Tensor) -> None:
     vgg = VGGFeatures(16, ["relu5_3"], base_channels=2, without_pools=["pool4"])
     whole = VGGFeatures(16, ["relu5_3"], base_channels=2)
-    vgg.load_weights(whole.state_dict())  # the numbers of the other layers stay
+    vgg.load_weights(whole.own_state())  # the numbers of the other layers stay
     assert vgg(image)["relu5_3"].shape == (2, 16, 4, 6)  # stride 8
     assert whole(image)["relu5_3"].shape == (2, 16, 2, 3)  # stride 16
     deeper = nn.Sequential(
@@ -143,7 +143,7 @@ def test_the_published_layout_loads_strictly(tmp_path: Path, legacy: bool) -> No
     torch.save(state, path, _use_new_zipfile_serialization=not legacy)
     vgg = VGGFeatures(19, ["relu3_1"], base_channels=8)
     vgg.load_weights(path)
-    for key, value in vgg.state_dict().items():
+    for key, value in vgg.own_state().items():
         assert torch.equal(value, state[key])
     assert not any(weight.requires_grad for weight in vgg.parameters())
     trainable = vgg_layers(19, "relu3_3", 8)
@@ -179,10 +179,10 @@ def state_with_batch_norm() -> dict[str, Tensor]:
 def test_a_wrong_file_says_what_it_looks_like(tmp_path: Path, state: Mapping[str, Tensor], said: str) -> None:
     torch.save(state, tmp_path / "file.pth")
     vgg = VGGFeatures(19, ["relu1_1"], base_channels=4)  # so shallow that the tensors of all depths would fit
-    before = {key: value.clone() for key, value in vgg.state_dict().items()}
+    before = {key: value.clone() for key, value in vgg.own_state().items()}
     with pytest.raises(ZooError, match=said):
         vgg.load_weights(tmp_path / "file.pth")
-    for key, value in vgg.state_dict().items():
+    for key, value in vgg.own_state().items():
         assert torch.equal(value, before[key])
 
 

@@ -2,9 +2,11 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -139,6 +141,57 @@ def test_no_network_says_what_to_put_where(home: Path) -> None:
     for part in ("net.pth is needed", SHA256, str(home / "weights"), f"{server.address}/net.pth"):
         assert part in str(caught.value)
     assert left() == []
+
+
+QUOTA = b"""<!DOCTYPE html><html><head><title>Google Drive - Quota exceeded</title></head><body><p class="uc-error-caption">
+Sorry, you can't view or download this file at this time.</p>Too many users have viewed or downloaded it recently.</body></html>"""
+LOGIN = b"<html><head><title>Sign in -\n Google Accounts</title></head><body>enter your password</body></html>"
+
+
+@pytest.fixture
+def drive(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Server, dict[str, Page]]]:
+    """A Google Drive of this machine, and its pages."""
+    pages: dict[str, Page] = {}
+    with serve(pages) as server:
+        monkeypatch.setattr("zoo.weights.fetch.GOOGLE_DRIVE", server.address + "/download?id={}&confirm=t")
+        yield server, pages
+
+
+def on_drive(*urls: str) -> WeightFile:
+    return dataclasses.replace(entry(*urls, size=None, sha256=None), google_drive="1aB-c_d")
+
+
+def test_a_file_on_google_drive(drive: tuple[Server, dict[str, Page]], capsys: pytest.CaptureFixture[str]) -> None:
+    server, pages = drive
+    pages["/download?id=1aB-c_d&confirm=t"] = Page(BODY)
+    assert get(on_drive()).read_bytes() == BODY
+    assert get(on_drive()).read_bytes() == BODY
+    assert server.asked == ["/download?id=1aB-c_d&confirm=t"]
+    assert f"pinned to SHA-256 {SHA256}" in capsys.readouterr().err
+    get(on_drive()).unlink()
+    pages["/mirror"] = Page(BODY)
+    get(on_drive(f"{server.address}/mirror"))
+    assert server.asked[1:] == ["/mirror"]  # mirrors come first
+
+
+@pytest.mark.parametrize(
+    ("page", "said"),
+    [
+        (Page(QUOTA), r"a web page came instead of the file, 'Google Drive - Quota exceeded'; so many people"),
+        (Page(LOGIN), r"a web page came instead of the file, 'Sign in - Google Accounts'\)"),
+        (Page(b"<html>no title</html>"), r"a web page came instead of the file\)"),
+        (Page(b"", status=403), "the server answered 403 Forbidden"),
+    ],
+)
+def test_google_drive_refuses(drive: tuple[Server, dict[str, Page]], page: Page, said: str, home: Path) -> None:
+    drive[1]["/download?id=1aB-c_d&confirm=t"] = page
+    with pytest.raises(ZooError, match=said) as caught:
+        get(on_drive())
+    advice = f"https://drive.google.com/file/d/1aB-c_d/view and put it into {home / 'weights'} as net.pth"
+    assert advice in str(caught.value)
+    assert left() == []
+    (home / "weights" / "net.pth").write_bytes(BODY)  # what the message says
+    assert get(on_drive()) == home / "weights" / "net.pth"
 
 
 def test_a_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,6 +371,7 @@ def test_catalogue_mistakes_are_named(tmp_path: Path) -> None:
         (good.replace("  size: 768000\n", ""), "entry 'net': .*size"),
         (good.replace("http://127.0.0.1", "http://example.org"), "is not an https link"),
         (good.replace(SHA256, SHA256[:40]), "sha256 is not 64"),
+        (re.sub("  urls: .*\n", "", good), "neither urls nor google_drive"),
     ]:
         path.write_text(bad)
         with pytest.raises(ZooError, match=said):
@@ -330,14 +384,16 @@ def test_catalogue_mistakes_are_named(tmp_path: Path) -> None:
 
 def test_our_own_catalogue() -> None:
     catalogue = read_catalogue()
-    assert {"vgg16", "vgg19"} <= catalogue.keys()
+    assert {"vgg16", "vgg19", "model_ir_se50", "content_encoder", "gpunit_cat2dog"} <= catalogue.keys()
+    assert len({weights.file for weights in catalogue.values()}) == len(catalogue)  # they share a folder
     assert catalogue["vgg19"].file == "vgg19-dcbb9e9d.pth"
     for weights in catalogue.values():
         _, _, prefix = Path(weights.file).stem.rpartition("-")
-        if "download.pytorch.org" in weights.urls[0]:  # its names carry the first digits of the digest
+        if "download.pytorch.org" in weights.links[0]:  # its names carry the first digits of the digest
             assert len(prefix) == 8
             assert (weights.sha256 or weights.sha256_prefix).startswith(prefix)
-        assert weights.urls[0].endswith(weights.file)
+            assert weights.links[0].endswith(weights.file)
+        assert weights.page.startswith("https://")
         assert weights.licence
         assert weights.source.startswith("https://")
 

@@ -171,6 +171,19 @@ def test_a_faulty_room_of_another_package_does_not_take_the_list_down(mirrors: P
     assert "broken" in list_page([broken, fine])
 
 
+def test_a_room_inside_a_large_ones_folder_has_its_own_recipe(mirrors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (mirrors / "large").mkdir()
+    for file in ("__init__", "part"):
+        (mirrors / "large" / f"{file}.py").write_text(STORY)
+    for name, path in {"large": "large.Large", "part": "large.part.Part"}.items():
+        (mirrors / f"{name}.yaml").write_text(f"model: {{class_path: mirrors.{path}}}\n")
+    values = {"large": "mirrors.large:Large", "part": "mirrors.large.part:Part"}
+    for name, value in values.items():
+        monkeypatch.setitem(ROOMS, name, value)
+    found = {name: [recipe.shown for recipe in read_room(name, value).recipes] for name, value in values.items()}
+    assert found == {"large": ["mirrors/large.yaml"], "part": ["mirrors/part.yaml"]}
+
+
 def test_every_paper_of_the_house_is_known() -> None:
     names = {paper.name for paper in papers()}
     assert names >= {"cyclegan", "gpunit", "biggan", "aggan", "sat", "unit", "starganv2", "alae", "consingan", "singan"}

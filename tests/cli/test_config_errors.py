@@ -71,12 +71,20 @@ def refused(capsys: pytest.CaptureFixture[str], *words: object, code: int = 2) -
         "--ckpt_path nothing.ckpt": "There is no checkpoint at nothing.ckpt.",
         "--trainer.max_steps": "argument --trainer.max_steps: expected one argument",
         "extra": "'extra' stands where an option was expected",
-        "--data datamodules.UnpairedFolders --data.source nowhere --data.target neither": "source: there is no folder",
     }.items(),
 )
 def test_a_mistaken_option(recipe: Path, capsys: pytest.CaptureFixture[str], options: str, sentence: str) -> None:
     assert sentence in refused(capsys, "fit", "--config", recipe, *shlex.split(options))
     assert not (recipe.parent / "runs" / "tiny").exists()  # a run that never began leaves nothing behind
+
+
+def test_folders_that_are_not_there_are_all_named_at_once(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = "--data datamodules.UnpairedFolders --data.source nowhere --data.target neither"
+    assert lightning("fit", "--config", recipe, *shlex.split(options)) == 2
+    said = capsys.readouterr().err
+    for name, folder in {"source": "nowhere", "target": "neither"}.items():
+        assert f"{name}: there is no folder {Path.cwd() / folder}" in said
+    assert not (recipe.parent / "runs" / "tiny").exists()
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,16 @@ from PIL import Image
 
 from datamodules import Scenes
 from support.commands import TINY, assert_equal, checkpoint_of, lightning, only_run, rows, write_recipe
-from zoo.cli.fit import ZooCLI, quieten, run_settings, take_resume
+from support.styled import SAMPLER, registered, styled_run
+from support.toy import StyledRoom
+from zoo.cli.catalog import find_paper
+from zoo.cli.fit import ZooCLI, _title, quieten, run_settings, take_resume
 from zoo.core.files import lock_file
 from zoo.core.loading import load_translator
+from zoo.core.phases import Phases
 from zoo.core.runs import Run
 from zoo.errors import ZooError
+from zoo.registry import ROOMS, room_class
 
 BIN = Path(sys.executable).parent
 
@@ -155,8 +160,46 @@ def test_what_is_said(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert facts["run"] == str(run.folder)
     assert facts["checkpoint"] == str(run.checkpoint_path(2))
     assert facts["translate"].startswith(f"lightning translate {run.folder} ")
+    assert list(json.loads(run.record.read_text())["seconds"]) == ["set-up", "training", "grids", "validation"]
     (progress,) = said.err.splitlines()  # no tips, no warnings
     assert progress.startswith("iteration 2 of 2, ")
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_a_run_is_headed_by_its_papers_title(name: str) -> None:
+    """That of the folder, where a room is one of several files."""
+    assert _title(room_class(name)).startswith(f"{find_paper(name).short}: ")
+
+
+def test_what_a_stage_callback_does_at_the_end_is_timed_saved_and_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StyledRoom, "samples", lambda self, batch: {"filled": batch["source"] * self.sampler_fitted})
+    monkeypatch.setattr(Phases, "describe", lambda self: ", ".join(self.seconds))
+    with registered():
+        with_sampler = styled_run(tmp_path, *SAMPLER)
+        said = capsys.readouterr().out
+        styled_run(tmp_path, "--run.root", tmp_path / "without")
+        told_without = capsys.readouterr().out
+    assert checkpoint_of(with_sampler, 2)["state_dict"]["sampler_fitted"]
+    grids = [
+        run.samples / "iteration_00000002.png" for run in (with_sampler, Run(tmp_path / "without" / "styled" / "a"))
+    ]
+    with Image.open(grids[0]) as filled, Image.open(grids[1]) as empty:
+        assert len(filled.getcolors(10**6)) > len(empty.getcolors(10**6))
+    assert "  time       set-up, training, grids, validation, sampler\n" in said
+    assert f"  translate  lightning translate {with_sampler.folder} PICTURES --output translated\n" in said
+    assert " PICTURES --reference EXEMPLAR --output translated\n" in told_without
+    seconds = json.loads(with_sampler.record.read_text())["seconds"]
+    assert all(taken >= 0 for taken in seconds.values())
+
+
+def test_a_resume_notes_its_own_times(copy: Run) -> None:
+    first = json.loads(copy.record.read_text())["seconds"]
+    assert lightning("fit", "--resume", copy.folder, "--trainer.max_steps", 5) == 0
+    record = json.loads(copy.record.read_text())
+    assert record["seconds"] == first
+    assert record["resumed"][0]["seconds"]["training"] >= 0
 
 
 # Resume

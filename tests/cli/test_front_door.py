@@ -26,6 +26,9 @@ ANSWERED_AT_THE_DOOR = {
     "list": 0,
     "card cyclegan": 0,
     "cite cyclegan": 0,
+    "download": 0,
+    "download --help": 0,
+    "download vgg91": 2,
     "card gpunti": 2,
     "fti": 2,
     "--hlep": 2,
@@ -106,7 +109,7 @@ def test_the_examples_of_the_help_page_are_sound(command: str, capsys: pytest.Ca
         assert capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["list", "card", "cite"])
+@pytest.mark.parametrize("command", ["list", "card", "cite", "download"])
 def test_a_command_has_a_page_of_its_own(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     assert capsys.readouterr().out.startswith(f"Usage: lightning {command}")
@@ -148,7 +151,7 @@ def test_trainer_commands_are_handed_over(
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("command", ["translate", "compare"])
+@pytest.mark.parametrize("command", ["translate", "compare", "sampler", "download"])
 def test_other_commands_are_handed_over(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     handed: list[list[str]] = []
     install(monkeypatch, f"zoo.cli.{command}", lambda argv: handed.append(argv) or 0)

@@ -242,7 +242,7 @@ def test_a_sheet_holds_pictures_of_several_sizes() -> None:
 
 def test_a_plan_is_made_before_anything_is_written(tmp_path: Path) -> None:
     jobs = plan([tmp_path / "a" / "x.jpg", tmp_path / "a" / "x.png"], tmp_path / "out", overwrite=False)
-    assert [job.output.name for job in jobs] == ["x.png", "a_x.png"]
+    assert [path.name for job in jobs for path in job.outputs] == ["x.png", "a_x.png"]
     assert not (tmp_path / "out").exists()
     with pytest.raises(ZooError, match="--size is -4"):
         parse(["c", "i", "--output", "o", "--size=-4"])

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.utils.data import DataLoader, IterableDataset
 
 from zoo.core import Ema, Player, Translator, sync
+from zoo.core.images import from_uint8
+from zoo.errors import ZooError
 
 
 class ToyPool:
@@ -116,6 +118,95 @@ class ToyRoom(Translator):
         if self.ema is not None:
             self.ema.update(self.iteration)
         self.log_terms({"generator": generator_loss, "discriminator": loss})
+
+
+class StyledRoom(Translator):
+    """Toy: paints pictures in the mean colour of an exemplar, or in one that a sampler draws when it is fitted."""
+
+    def __init__(self, image_size: int = 32, latent_channels: int = 3, initial: str = "here") -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.image_size, self.latent_channels = image_size, latent_channels
+        self.strength = nn.Parameter(torch.tensor(0.25))
+        self.sampler = nn.Linear(latent_channels, 3).requires_grad_(False)
+        self.sampler_fitted: Tensor
+        self.register_buffer("sampler_fitted", torch.zeros((), dtype=torch.bool))
+        self.fits: list[dict[str, Any]] = []
+
+    @classmethod
+    def missing(cls, settings: Mapping[str, Any], *, resumed: bool = False) -> list[str]:
+        if resumed or settings["initial"] == "here":
+            return []
+        return [f"The weights {settings['initial']} are not here. Type: lightning download {settings['initial']}"]
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        return self.players(Player("painter", torch.optim.Adam([self.strength], 0.01), [self]))
+
+    def translate(
+        self,
+        image: Tensor,
+        *,
+        to: str = "target",
+        reference: Tensor | None = None,
+        latent: Tensor | None = None,
+        correspondence: float = 1.0,
+    ) -> Tensor:
+        if (reference is None) == (latent is None):
+            raise ZooError("a style comes from an exemplar or from a latent")
+        with self.aside("translate"):
+            colour = self.sampler(latent) if reference is None else reference.mean((2, 3))
+            return self.paint(image, colour, correspondence)
+
+    def translate_batch(self, batch: Mapping[str, Tensor]) -> Tensor:
+        return self.translate(batch["source"], reference=batch["target"])
+
+    def paint(self, image: Tensor, colour: Tensor, correspondence: float = 1.0) -> Tensor:
+        return (self.strength * correspondence * image + colour[..., None, None]).clamp(-1, 1)
+
+    def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
+        with self.player("painter") as player:
+            painted = self.paint(batch["source"], batch["target"].mean((2, 3)))
+            loss = (painted - batch["target"]).square().mean()
+            player.minimize(loss)
+        self.log_terms({"painter": loss})
+
+    def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
+        pass
+
+    test_step = validation_step
+
+    def fit_sampler(
+        self,
+        loader: Iterable[Mapping[str, Tensor]],
+        *,
+        steps: int = 1,
+        mitigate_style_bias: bool = False,
+        report: Callable[[str], None] | None = None,
+    ) -> None:
+        colours = torch.cat([from_uint8(batch["target"]).mean((2, 3)) for batch in loader])  # n c
+        self.fits.append({"colours": colours, "steps": steps, "mitigate_style_bias": mitigate_style_bias})
+        with torch.no_grad(), self.draws.aside("sampler"):
+            self.sampler.weight.copy_(self.draws.normal("weight", self.sampler.weight.shape) * colours.std())
+            self.sampler.bias.copy_(colours.mean(0))
+            self.sampler_fitted.fill_(True)
+        if report is not None:
+            report(f"{len(colours)} styles, {steps} steps")
+
+
+class PlainRoom(StyledRoom):
+    """Toy: takes exemplars and nothing else."""
+
+    def translate(self, image: Tensor, *, to: str = "target", reference: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        return super().translate(image, to=to, reference=reference)
+
+
+class FitToySampler(Callback):
+    """A stage callback that finishes the model after the last iteration."""
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, StyledRoom)
+        with pl_module.phases.during("sampler"):
+            pl_module.fit_sampler(trainer.datamodule.domain_loader("target", 2))  # type: ignore[attr-defined]
 
 
 class Stream(IterableDataset[dict[str, Tensor]]):

@@ -14,6 +14,10 @@ from zoo.errors import ZooError
 class Checkpoints(Checkpoint):
     """Writes `checkpoints/iteration_<number>.ckpt` into the run's folder.
 
+    The last one is written at the very end: Lightning runs callbacks of this kind after all others, so it holds what a stage callback
+    did in its `on_train_end`, such as fitting a sampler. Where the last iteration was one to be saved anyway, that file is replaced:
+    a run that is killed while the stage callback works loses no iteration.
+
     Args:
         enabled: whether checkpoints are written at all.
         every: iterations between two checkpoints; the last iteration always leaves one.
@@ -32,11 +36,11 @@ class Checkpoints(Checkpoint):
         self.keep = keep
         self.keep_every = keep_every
         self.run: Run | None = None
-        self._saved_at = -1
+        self._began_at = self._saved_at = -1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A resumed run already has the checkpoint it starts from; what a killed one was writing is removed."""
-        self._saved_at = trainer.global_step
+        self._began_at = self._saved_at = trainer.global_step
         if self.run is not None and trainer.is_global_zero:
             for part in self.run.checkpoints.glob(".iteration_*.part"):
                 part.unlink(missing_ok=True)
@@ -50,15 +54,16 @@ class Checkpoints(Checkpoint):
         batch_idx: int,
     ) -> None:
         """Save when it is time."""
-        if trainer.global_step % self.every == 0:
+        if trainer.global_step % self.every == 0 and trainer.global_step != self._saved_at:
             self._save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the last iteration."""
-        self._save(trainer)
+        """Save the finished model, unless nothing was trained."""
+        if trainer.global_step != self._began_at:
+            self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
-        if self.run is None or trainer.global_step == self._saved_at:
+        if self.run is None:
             return
         self._saved_at = trainer.global_step
         trainer.save_checkpoint(self.run.checkpoint_path(trainer.global_step))

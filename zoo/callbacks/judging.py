@@ -11,7 +11,10 @@ from zoo.core.translator import Translator
 from zoo.errors import ZooError
 from zoo.metrics.judge import Judge, Tally, format_table
 
-LOGGED = ("style_accuracy", "object_iou", "background_change", "error", "psnr", "attention_iou")
+LOGGED = (
+    *("style_accuracy", "object_iou", "background_change", "error", "psnr", "attention_iou"),
+    *("style_distance", "style_distance_others", "style_choice"),
+)
 
 
 class SceneJudge(Callback):
@@ -59,7 +62,7 @@ class SceneJudge(Callback):
         assert self._tally is not None
         assert isinstance(pl_module, Translator)
         with pl_module.aside("judge", batch_idx):
-            translation = pl_module.translate(batch["source"])
+            translation = pl_module.translate_batch(batch)
         self._tally.update(
             translation.float(),
             batch["source"].float(),

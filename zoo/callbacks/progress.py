@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+from zoo.core.phases import duration
 from zoo.errors import ZooError
 
 
@@ -82,7 +83,7 @@ class Progress(ProgressBar):
         rate = (trainer.global_step - start) / max(now - then, 1e-9)
         ahead = ""
         if trainer.max_steps > 0:
-            left = _duration((trainer.max_steps - trainer.global_step) / rate)
+            left = duration((trainer.max_steps - trainer.global_step) / rate)
             ahead = f" of {trainer.max_steps:,}, {left} left"
         text = ", ".join(f"{name} {value}" for name, value in shown.items())
         print(f"iteration {trainer.global_step:,}{ahead}, {rate:.3g} it/s: {text}", file=sys.stderr, flush=True)
@@ -104,9 +105,3 @@ class Progress(ProgressBar):
     def _losses(trainer: Trainer) -> dict[str, str]:
         found = {k: v for k, v in trainer.callback_metrics.items() if k.startswith("loss/")}
         return {key.removeprefix("loss/"): f"{float(value):.3f}" for key, value in found.items()}
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

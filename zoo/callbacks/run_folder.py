@@ -1,4 +1,4 @@
-"""Opens a run's folder and says what starts."""
+"""Opens a run's folder, says what starts, and keeps the clock."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from torch import nn
 from zoo.core.files import write_atomically
 from zoo.core.records import describe_run, write_record
 from zoo.core.runs import Run
+from zoo.core.translator import Translator
 
 
 class RunFolder(Callback):
-    """Writes run.json and config.yaml before the first iteration and prints the opening lines.
+    """Writes run.json and config.yaml before the first iteration and prints the opening lines; times training and validation.
 
     Args:
         run: the run; other ranks than the first learn it from there.
@@ -44,6 +45,9 @@ class RunFolder(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what made this run, then say it."""
         self.began = True
+        if isinstance(pl_module, Translator):
+            pl_module.phases.end()  # of the set-up
+            pl_module.phases.begin("training")
         if not trainer.is_global_zero:
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
@@ -54,6 +58,21 @@ class RunFolder(Callback):
         write_atomically(self.run.config, self._config.encode())
         for line in opening_lines(self._title, trainer, pl_module, described, self.run):
             print(line, flush=True)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock of the training while it is measured; a look before the training belongs to the set-up."""
+        if isinstance(pl_module, Translator) and not trainer.sanity_checking:
+            pl_module.phases.begin("validation")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let it go on."""
+        if isinstance(pl_module, Translator) and not trainer.sanity_checking:
+            pl_module.phases.end()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock; stage callbacks, which come before, have counted their work as phases of their own."""
+        if isinstance(pl_module, Translator):
+            pl_module.phases.end()
 
 
 def opening_lines(

@@ -25,7 +25,7 @@ class SampleGrids(Callback):
 
     Args:
         enabled: whether grids are written.
-        every: iterations between two grids; the last iteration always leaves one.
+        every: iterations between two grids; the finished model always leaves one.
         count: pictures (rows) per grid.
     """
 
@@ -37,11 +37,11 @@ class SampleGrids(Callback):
         self.count = count
         self.run: Run | None = None
         self._batch: dict[str, Tensor] | None = None
-        self._written_at = -1
+        self._began_at = -1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the pictures that will be shown."""
-        self._written_at = trainer.global_step
+        self._began_at = trainer.global_step
         if trainer.is_global_zero and self.run is not None:
             self._batch = self._first_validation_rows(trainer)
 
@@ -60,20 +60,21 @@ class SampleGrids(Callback):
             self._write(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the last grid."""
-        self._write(trainer, pl_module)
+        """Write the last grid; what a stage callback did in its `on_train_end` is in it."""
+        if trainer.global_step != self._began_at:
+            self._write(trainer, pl_module)
 
     def _write(self, trainer: Trainer, module: LightningModule) -> None:
-        if self._batch is None or self.run is None or trainer.global_step == self._written_at:
+        if self._batch is None or self.run is None:
             return
         assert isinstance(module, Translator)
-        self._written_at = trainer.global_step
-        with module.aside("samples"), trainer.precision_plugin.forward_context():
-            columns = module.samples(self._batch)
-        save_png(
-            grid({name: images.float() for name, images in columns.items()}),
-            self.run.samples / f"iteration_{trainer.global_step:08d}.png",
-        )
+        with module.phases.during("grids"):
+            with module.aside("samples"), trainer.precision_plugin.forward_context():
+                columns = module.samples(self._batch)
+            save_png(
+                grid({name: images.float() for name, images in columns.items()}),
+                self.run.samples / f"iteration_{trainer.global_step:08d}.png",
+            )
 
     def _first_validation_rows(self, trainer: Trainer) -> dict[str, Tensor] | None:
         data = trainer.datamodule  # type: ignore[attr-defined]

@@ -27,7 +27,7 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
-from zoo.cli.lookup import PACKAGE, PLANNED, read_yaml, repository
+from zoo.cli.lookup import PACKAGE, PLANNED, read_yaml
 from zoo.cli.suggest import did_you_mean
 from zoo.errors import ZooError
 from zoo.registry import ROOMS, rooms
@@ -145,7 +145,9 @@ def read_room(name: str, value: str) -> Paper:
     docstring = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")), clean=False)
     paper = parse_story(name, docstring or "", file)
     folder = file.parent.parent if file.name == "__init__.py" else file.parent
-    return replace(paper, recipes=recipes_of(module, folder))
+    # The recipe of a part of a large paper (zoo.gpunit.prior) lies beside the paper's folder, as the others do.
+    above = [folder, *folder.parents][: max(1, module.count("."))]
+    return replace(paper, recipes=next(filter(None, (recipes_of(module, place) for place in above)), ()))
 
 
 def parse_story(name: str, docstring: str, file: Path) -> Paper:
@@ -177,19 +179,15 @@ def parse_story(name: str, docstring: str, file: Path) -> Paper:
 
 
 def recipes_of(module: str, folder: Path) -> tuple[Recipe, ...]:
-    """The YAML files of a folder whose model is a class of this module."""
+    """The YAML files of a folder whose model is a class of this module, and not of a room that lies inside it."""
+    modules = {value.partition(":")[0] for value in ROOMS.values()}
+    inside = tuple(f"{other}." for other in modules if other.startswith(f"{module}."))
     return tuple(
         recipe
         for recipe in _recipes(folder)
-        if recipe.content["model"]["class_path"].startswith((f"{module}.", f"{module}:"))
+        if (path := recipe.content["model"]["class_path"]).startswith((f"{module}.", f"{module}:"))
+        and not path.startswith(inside)
     )
-
-
-def demo_of(recipe: Recipe) -> str | None:
-    """The small overlay of a recipe as one types it, `configs/demo/cyclegan.yaml`, where there is one."""
-    root = repository()
-    overlays = root / "configs" if root else PACKAGE / "_configs"
-    return f"configs/demo/{recipe.name}.yaml" if (overlays / "demo" / f"{recipe.name}.yaml").is_file() else None
 
 
 def module_file(module: str) -> Path | None:

@@ -33,6 +33,8 @@ FIGURES = {
     "attention_iou": "attention IoU",
     "error": "error to counterpart",
     "psnr": "PSNR in dB",
+    "style_distance": "style distance",
+    "style_distance_others": "... to others",
     "minutes": "minutes",
     "iterations": "iterations",
     "parameters": "parameters",
@@ -170,7 +172,7 @@ def judge(model: Any, data: Any, name: str, run_: Run) -> tuple[dict[str, float]
     loader = data.test_dataloader() or data.val_dataloader()
     for batch in loader:
         batch = data.on_after_batch_transfer({k: _moved(v, model.device) for k, v in batch.items()}, 0)
-        translation = model.translate(batch["source"])
+        translation = model.translate_batch(batch)
         if "counterpart" in batch:
             if tally is None:
                 from zoo.metrics.judge import Judge, Tally

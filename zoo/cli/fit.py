@@ -9,6 +9,7 @@ import sys
 import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,12 +27,17 @@ from zoo.callbacks import Checkpoints, Metrics, Progress, RunFolder, SampleGrids
 from zoo.callbacks.judging import SceneJudge
 from zoo.cli.config_errors import cannot_build, explain
 from zoo.cli.lookup import read_yaml
+from zoo.cli.preflight import complaints, refuse
+from zoo.cli.translate import needs_exemplar, translates
 from zoo.core.checkpoints import read_checkpoint
 from zoo.core.numbers import BadNumbers, BadNumbersAction
+from zoo.core.phases import Phases
 from zoo.core.precision import refuse_half_precision
+from zoo.core.records import note_phases
 from zoo.core.runs import Run, find_run, new_run, writing
 from zoo.core.translator import Translator
 from zoo.errors import ZooError
+from zoo.registry import room_name, rooms
 
 STANDARD_CALLBACKS: dict[str, type[Callback]] = {
     "checkpoints": Checkpoints,
@@ -92,6 +98,7 @@ class ZooCLI(LightningCLI):
     resume: ClassVar[Run | None]
     recipe: ClassVar[str]
     command_line: ClassVar[list[str]]
+    phases: ClassVar[Phases]
     held: ClassVar[ExitStack]
 
     @classmethod
@@ -103,7 +110,9 @@ class ZooCLI(LightningCLI):
         Raises:
             ZooError: something a person can mend.
         """
-        facts = {"command": command, "resume": resume, "recipe": recipe, "command_line": command_line}
+        phases = Phases()
+        phases.begin("set-up")
+        facts = {"command": command, "resume": resume, "recipe": recipe, "command_line": command_line, "phases": phases}
         with ExitStack() as held:  # the lock of the run's folder
             held.callback(_finish_wandb)
             try:
@@ -176,8 +185,12 @@ class ZooCLI(LightningCLI):
         return self.config[self.command]
 
     def before_instantiate_classes(self) -> None:
-        """Choose the run and refuse a missing checkpoint before anything is built."""
+        """Say what is missing, choose the run and refuse a missing checkpoint before anything is built."""
         refuse_half_precision(self.settings.trainer.precision)
+        if self.command == "fit":
+            resumed = self.resume is not None or self.settings.ckpt_path is not None
+            if found := complaints(self.settings, resumed=resumed):
+                refuse(found, configs_of(self.command_line))
         # Given back as --config, a run's configuration starts another one: it keeps neither the name nor where a resume began.
         own = self.settings.clone()
         own.run.name = None
@@ -216,6 +229,7 @@ class ZooCLI(LightningCLI):
         except ValueError as error:
             raise ZooError(f"trainer: {error}") from error
         self.model.bad_numbers = BadNumbers(self.settings.numbers.action, self.settings.numbers.patience)
+        self.model.phases = self.phases
         return trainer
 
     @property
@@ -278,17 +292,22 @@ def run(command: str, arguments: list[str]) -> int:
         done = f"{cli.trainer.global_step:,} iterations are done"
         print(f"Nothing is left to do: {done}. More: --trainer.max_steps NUMBER")
     elif command == "fit" and cli.trainer.is_global_zero and cli.run_folder is not None:
-        print("\n".join(closing_lines(cli.run_folder)))
+        if cli.began:
+            note_phases(cli.run_folder, cli.phases.seconds)
+        print("\n".join(closing_lines(cli.run_folder, cli.model)))
     return 0
 
 
-def closing_lines(folder: Run) -> list[str]:
-    """What a person does next with a finished run: look at its last grid, translate pictures, train on."""
+def closing_lines(folder: Run, model: Translator) -> list[str]:
+    """Where the time went, and what a person does next with a finished run: look at its last grid, translate pictures."""
     grids, checkpoints = sorted(folder.samples.glob("iteration_*.png")), folder.checkpoints_newest_first()
+    exemplar = " --reference EXEMPLAR" if needs_exemplar(model) else ""
+    command = f"lightning translate {folder.folder} PICTURES{exemplar} --output translated"
     facts = {
+        "time": model.phases.describe(),
         "grid": str(grids[-1]) if grids else "",
         "checkpoint": str(checkpoints[0]) if checkpoints else "",
-        "translate": f"lightning translate {folder.folder} PICTURES --output translated" if checkpoints else "",
+        "translate": command if checkpoints and translates(model) else "",
     }
     return [f"  {key:<11}{value}" for key, value in facts.items() if value]
 
@@ -363,6 +382,10 @@ def _finish_wandb() -> None:
 
 
 def _title(room: type) -> str:
-    """The first line of the module that tells a room's story."""
-    story = (sys.modules[room.__module__].__doc__ or room.__name__).strip()
+    """The first line of the module that tells a room's story: for a room in a folder, the folder's."""
+    try:
+        module = rooms()[room_name(room)].partition(":")[0]
+    except ZooError:  # a room of somebody's script
+        module = room.__module__
+    story = (import_module(module).__doc__ or room.__name__).strip()
     return story.splitlines()[0].rstrip(".")

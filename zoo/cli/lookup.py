@@ -60,6 +60,13 @@ def known_configs(package: Path = PACKAGE) -> list[str]:
     return recipes + sorted(f"configs/{file.relative_to(overlays).as_posix()}" for file in overlays.rglob("*.yaml"))
 
 
+def demo_overlay(recipe: str, package: Path = PACKAGE) -> str | None:
+    """The small overlay of one of our recipes as one types it, `configs/demo/cyclegan.yaml`, where there is one."""
+    root = repository(package)
+    overlays = root / "configs" if root else package / "_configs"
+    return f"configs/demo/{recipe}.yaml" if (overlays / "demo" / f"{recipe}.yaml").is_file() else None
+
+
 def find_config(given: str, package: Path = PACKAGE) -> Found:
     """Look a configuration file up.
 

@@ -1,7 +1,7 @@
 """The front door of the `lightning` command.
 
-It answers what needs no PyTorch (help, version, list, card, cite, typing mistakes, missing files) with the standard library
-alone, so within the time of a Python start, and hands everything else to the module of the command.
+It answers what needs no PyTorch (help, version, list, card, cite, download, typing mistakes, missing files) with the standard
+library alone, so within the time of a Python start, and hands everything else to the module of the command.
 
 Exit codes: 0 all is well, 1 a failure, 2 a mistake of the person at the keyboard, 130 stopped by Ctrl-C.
 """
@@ -100,6 +100,14 @@ def _answer(arguments: list[str]) -> int:
         from zoo.cli.compare import run as compare
 
         return compare(rest)
+    elif command == "sampler":
+        from zoo.cli.sampler import run as sampler
+
+        return sampler(rest)
+    elif command == "download":
+        from zoo.cli.download import run as download
+
+        return download(rest)
     elif command in COMMANDS:
         print(_page(command, rest))
     elif command.startswith("-"):

@@ -5,7 +5,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from zoo.cli.catalog import Paper, Recipe, demo_of
+from zoo.cli.catalog import Paper, Recipe
+from zoo.cli.lookup import demo_overlay
 
 WIDTH = 100
 FULL_LINE = 98  # a line of a docstring's block that had no room for the next word
@@ -15,15 +16,17 @@ GROUPS: dict[str, dict[str, str]] = {
         "validate": "measure a checkpoint on the validation data",
         "test": "measure a checkpoint on the test data",
         "predict": "translate a whole data set",
+        "sampler": "fit the style sampler of a finished checkpoint",
     },
     "Translate": {
         "translate": "translate a picture or a folder of pictures",
         "compare": "put several runs side by side",
     },
-    "Read": {
+    "Read and fetch": {
         "list": "the papers and what works today",
         "card": "the whole story of a paper: idea, losses, differences, checkpoints, settings",
         "cite": "the paper's BibTeX entry",
+        "download": "published weights: what there is, or fetch some by name",
     },
 }
 COMMANDS = {command: summary for group in GROUPS.values() for command, summary in group.items()}
@@ -31,6 +34,7 @@ USAGE = {
     "list": "lightning list",
     "card": "lightning card NAME",
     "cite": "lightning cite NAME",
+    "download": "lightning download [NAME...]",
 }
 EXAMPLES = {
     "lightning card cyclegan": "read the paper",
@@ -57,7 +61,8 @@ def help_page() -> str:
 
 def command_page(command: str) -> str:
     """The answer to `lightning list --help` and its like."""
-    name = "\n\nNAME is one of the names that `lightning list` shows." if "NAME" in USAGE[command] else ""
+    source = "lightning download" if command == "download" else "lightning list"
+    name = f"\n\nNAME is one of the names that `{source}` shows." if "NAME" in USAGE[command] else ""
     return f"Usage: {USAGE[command]}\n\n{COMMANDS[command][0].upper()}{COMMANDS[command][1:]}.{name}"
 
 
@@ -158,7 +163,7 @@ def _commands(paper: Paper) -> list[str]:
     commands = []
     for recipe in paper.recipes:
         commands.append(f"lightning fit --config {recipe.shown}")
-        demo = demo_of(recipe)
+        demo = demo_overlay(recipe.name)
         if demo:
             commands.append(f"{commands[-1]} --config {demo}")
     return [*commands, f"lightning cite {paper.name}"]

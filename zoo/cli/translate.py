@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import glob
+import inspect
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, count
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,15 +26,36 @@ from zoo.errors import ZooError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 SHEET = "sheet.png"
-SHEET_ROWS, SHEET_SIDE = 16, 256
+SHEET_ROWS, SHEET_COLUMNS, SHEET_SIDE, SHEET_LABEL = 16, 16, 256, 20
+LATENTS = 6  # random styles per picture where nothing is said, as many as GP-UNIT's official inference gives
+OPTIONS = {  # of the command, by the keyword of `Translator.translate` that they fill
+    "reference": ("takes no exemplar", "--reference"),
+    "latent": ("draws no random styles", "--latents"),
+    "correspondence": ("has no strength of correspondence", "--correspondence"),
+}
+
+
+@dataclass(frozen=True)
+class Style:
+    """One way to translate every picture.
+
+    Attributes:
+        label: part of the file names; empty where there is one translation per picture.
+        options: keywords of `translate`.
+        exemplar: the picture whose style it is, `1 3 h w` in [-1, 1].
+    """
+
+    label: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    exemplar: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Job:
-    """One picture and where its translation goes."""
+    """One picture and where its translations go, one per style."""
 
     picture: Path
-    output: Path
+    outputs: tuple[Path, ...]
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -44,9 +68,11 @@ def run(arguments: Sequence[str]) -> int:
         ZooError: something a person can mend.
     """
     options = parse(arguments)
-    jobs = plan(find_pictures(options.images), options.output, overwrite=options.overwrite)
+    pictures = find_pictures(options.images)
     model = load_translator(options.checkpoint).to(pick_device(options.device))
-    shown: list[tuple[Tensor, Tensor]] = []
+    styles = choose_styles(model, options)
+    jobs = plan(pictures, options.output, overwrite=options.overwrite, labels=[style.label for style in styles])
+    shown: list[list[Tensor]] = []
     failed = 0
     for number, job in enumerate(jobs, start=1):
         try:
@@ -55,16 +81,20 @@ def run(arguments: Sequence[str]) -> int:
             failed += 1
             print(f"lightning: left out {job.picture}: {error}", file=sys.stderr)
             continue
-        translation = translate_any_size(model, source.to(model.device), options.to).cpu()
-        save_png(translation[0], job.output)
+        row = [thumbnail(source)]
+        for style, output in zip(styles, job.outputs, strict=True):
+            translation = translate_any_size(model, source.to(model.device), options.to, **style.options).cpu()
+            save_png(translation[0], output)
+            print(f"{number}/{len(jobs)}  {job.picture} -> {output}", flush=True)
+            if len(shown) < SHEET_ROWS and len(row) <= SHEET_COLUMNS:
+                row.append(thumbnail(translation))
         if len(shown) < SHEET_ROWS:
-            shown.append((thumbnail(source), thumbnail(translation)))
-        print(f"{number}/{len(jobs)}  {job.picture} -> {job.output}", flush=True)
+            shown.append(row)
     if shown and options.sheet:
-        columns = {"source": [source for source, _ in shown], "translation": [result for _, result in shown]}
-        save_png(grid({name: stacked(images) for name, images in columns.items()}), options.output / SHEET)
+        save_png(sheet(shown, styles), options.output / SHEET)
         print(f"Side by side: {options.output / SHEET}")
-    print(f"{len(jobs) - failed} of {len(jobs)} pictures are translated, in {options.output}")
+    each = f", in {len(styles)} styles each" if len(styles) > 1 else ""
+    print(f"{len(jobs) - failed} of {len(jobs)} pictures are translated{each}, in {options.output}")
     return 1 if failed else 0
 
 
@@ -77,12 +107,29 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(
         prog="lightning translate",
         description="Translate pictures with a trained model.",
-        epilog="Example: lightning translate runs/cyclegan/<name> photos/*.jpg --output translated",
+        epilog="Examples: lightning translate runs/cyclegan/<name> photos/*.jpg --output translated. In the style of a picture: "
+        "lightning translate runs/gpunit/<name> photos --reference dog.jpg --output translated",
     )
     parser.add_argument("checkpoint", type=Path, help="a checkpoint file, or a run's folder (its newest checkpoint)")
     parser.add_argument("images", nargs="+", help="picture files, folders (searched through) and patterns")
     parser.add_argument("--output", type=Path, required=True, help="folder for the translations, PNG files")
     parser.add_argument("--to", default="target", help="domain to translate into (default: target)")
+    parser.add_argument(
+        "--reference",
+        nargs="+",
+        help="exemplars: picture files, folders and patterns; every picture is translated in the style of each",
+    )
+    parser.add_argument(
+        "--latents",
+        type=int,
+        help=f"translate every picture in so many random styles (default, where a model can and no exemplar is given: {LATENTS})",
+    )
+    parser.add_argument("--seed", type=int, help="of the random styles, the same for every picture (default: 0)")
+    parser.add_argument(
+        "--correspondence",
+        type=float,
+        help="how closely a translation follows the picture's content, for models that know it (1 as trained)",
+    )
     parser.add_argument("--size", type=int, help="shrink or enlarge the shorter side to this many pixels first")
     parser.add_argument("--no-sheet", dest="sheet", action="store_false", help=f"write no side-by-side {SHEET}")
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there already")
@@ -90,7 +137,89 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(list(arguments))
     if options.size is not None and options.size < 1:
         raise ZooError(f"--size is {options.size}; expected a number of pixels, such as --size 256.")
+    if options.latents is not None and options.latents < 1:
+        raise ZooError(f"--latents is {options.latents}; expected a number of styles, such as --latents {LATENTS}.")
+    if options.reference and (options.latents is not None or options.seed is not None):
+        raise ZooError("--reference gives the style by exemplars and --latents by chance: leave one of them out.")
     return options
+
+
+def translates(model: Translator) -> bool:
+    """Whether a room translates at all: the first stage of a training may not."""
+    return type(model).translate is not Translator.translate
+
+
+def keywords(model: Translator) -> set[str]:
+    """What a room's `translate` can be told beside the picture and the domain."""
+    return set(inspect.signature(type(model).translate).parameters) & set(OPTIONS)
+
+
+def draws_styles(model: Translator) -> bool:
+    """Whether a model translates in random styles, now: its sampler, where it has one, is fitted."""
+    return "latent" in keywords(model) and bool(getattr(model, "sampler_fitted", True))
+
+
+def needs_exemplar(model: Translator) -> bool:
+    """Whether a model cannot translate without an exemplar."""
+    return "reference" in keywords(model) and not draws_styles(model)
+
+
+def choose_styles(model: Translator, options: argparse.Namespace) -> list[Style]:
+    """In which styles every picture is translated, by what the model can do and what was asked for.
+
+    Raises:
+        ZooError: the model does not take an option, or needs an exemplar, or an exemplar cannot be read.
+    """
+    room, known = type(model).__name__, keywords(model)
+    if not translates(model):
+        raise ZooError(f"{room} does not translate: it is trained for others to build upon.")
+    wants_latents = options.latents is not None or options.seed is not None
+    asked = {
+        "reference": options.reference,
+        "latent": wants_latents,
+        "correspondence": options.correspondence is not None,
+    }
+    for keyword, (lack, option) in OPTIONS.items():
+        if asked[keyword] and keyword not in known:
+            option = "--seed" if keyword == "latent" and options.latents is None else option
+            raise ZooError(f"{room} {lack}: leave {option} out.")
+    common = {} if options.correspondence is None else {"correspondence": options.correspondence}
+    if options.reference:
+        return [
+            Style(label, common | {"reference": e.to(model.device)}, e)
+            for label, e in read_exemplars(options.reference)
+        ]
+    if wants_latents and not draws_styles(model):
+        raise ZooError(
+            f"The sampler of this {room} is not fitted, so it draws no styles yet. Fit it: lightning sampler {options.checkpoint}"
+        )
+    if needs_exemplar(model):
+        raise ZooError(f"{room} translates in the style of an exemplar. Say which: --reference PICTURE")
+    if not draws_styles(model):
+        return [Style(options=common)]
+    generator = torch.Generator().manual_seed(options.seed or 0)
+    channels: Any = model.latent_channels
+    latents = [torch.randn(1, channels, generator=generator) for _ in range(options.latents or LATENTS)]  # 1 z each
+    return [
+        Style(f"style{number}", common | {"latent": latent.to(model.device)})
+        for number, latent in enumerate(latents, start=1)
+    ]
+
+
+def read_exemplars(given: Sequence[str]) -> list[tuple[str, Tensor]]:
+    """Exemplars with a label of its own each: the file's name, with its folder in front where two share a name.
+
+    Raises:
+        ZooError: a word means no picture, or a picture cannot be read.
+    """
+    found: dict[str, Tensor] = {}
+    for picture in find_pictures(given):
+        label = free_name(picture, found)
+        try:
+            found[label] = read(picture, None)
+        except BadPictureError as error:
+            raise ZooError(f"--reference {picture}: {error}") from error
+    return list(found.items())
 
 
 def find_pictures(given: Sequence[str]) -> list[Path]:
@@ -120,8 +249,14 @@ def find_pictures(given: Sequence[str]) -> list[Path]:
     return list(found)
 
 
-def plan(pictures: Sequence[Path], output: Path, *, overwrite: bool) -> list[Job]:
-    """Where each translation goes: `<name>.png`, with the folder's name in front where two pictures share a name.
+def plan(pictures: Sequence[Path], output: Path, *, overwrite: bool, labels: Sequence[str] = ("",)) -> list[Job]:
+    """Where each translation goes: `<name>.png` or `<name>_<label>.png`, with the folder in front where two would share a name.
+
+    Args:
+        pictures: to be translated.
+        output: the folder.
+        overwrite: whether files that are there may be replaced.
+        labels: of the styles; an empty one leaves no trace in the name.
 
     Raises:
         ZooError: a file is there already and `overwrite` is off; nothing was done yet.
@@ -129,23 +264,28 @@ def plan(pictures: Sequence[Path], output: Path, *, overwrite: bool) -> list[Job
     if output.exists() and not output.is_dir():
         raise ZooError(f"--output {output} is a file; expected a folder (it is made when missing).")
     jobs: list[Job] = []
-    taken = {SHEET}
+    taken = {Path(SHEET).stem}
     for picture in pictures:
-        name = f"{picture.stem}.png"
-        if name in taken:
-            name = f"{picture.resolve().parent.name}_{picture.stem}.png"
-        number = 2
-        while name in taken:
-            name, number = f"{picture.resolve().parent.name}_{picture.stem}_{number}.png", number + 1
-        taken.add(name)
-        jobs.append(Job(picture, output / name))
-    there = [path for path in [*(job.output for job in jobs), output / SHEET] if path.exists()]
+        outputs = []
+        for label in labels:
+            name = free_name(picture, taken, f"_{label}" if label else "")
+            taken.add(name)
+            outputs.append(output / f"{name}.png")
+        jobs.append(Job(picture, tuple(outputs)))
+    there = [path for path in [*(path for job in jobs for path in job.outputs), output / SHEET] if path.exists()]
     if there and not overwrite:
         raise ZooError(f"{there[0]} is there already ({len(there)} such files). Give another --output, or --overwrite.")
     inputs = {picture.resolve() for picture in pictures}
-    if clash := next((job.output for job in jobs if job.output.resolve() in inputs), None):
+    if clash := next((p for job in jobs for p in job.outputs if p.resolve() in inputs), None):
         raise ZooError(f"{clash} is one of the pictures to translate, and would be replaced. Give another --output.")
     return jobs
+
+
+def free_name(picture: Path, taken: Container[str], ending: str = "") -> str:
+    """A name that is not taken: the picture's, then with its folder's in front, then with a number behind."""
+    longer = f"{picture.resolve().parent.name}_{picture.stem}{ending}"
+    names = chain((f"{picture.stem}{ending}", longer), (f"{longer}_{number}" for number in count(2)))
+    return next(name for name in names if name not in taken)
 
 
 def read(picture: Path, size: int | None) -> Tensor:
@@ -162,8 +302,17 @@ def read(picture: Path, size: int | None) -> Tensor:
     return resize(image, max(1, round(height * scale)), max(1, round(width * scale))).clamp(-1, 1)
 
 
-def translate_any_size(model: Translator, image: Tensor, to: str) -> Tensor:
-    """Translate a picture of any size: it is padded by mirroring to sides the networks can take, and cut back after."""
+def translate_any_size(model: Translator, image: Tensor, to: str, **options: Any) -> Tensor:
+    """Translate a picture of any size: it is padded by mirroring to sides the networks can take, and cut back after.
+
+    What a room gives that works at one size alone is left at that size.
+
+    Args:
+        model: the translator.
+        image: `1 3 h w` in [-1, 1].
+        to: the domain to translate into.
+        **options: further keywords of `translate`.
+    """
     height, width = image.shape[-2:]
     least = [max(side, model.smallest_size) for side in (width, height)]
     right, below = (
@@ -177,7 +326,8 @@ def translate_any_size(model: Translator, image: Tensor, to: str) -> Tensor:
             step_right, step_below = right, below
         padded = F.pad(padded, (0, step_right, 0, step_below), mode=mode)
         right, below = right - step_right, below - step_below
-    return model.translate(padded, to=to)[..., :height, :width]
+    translation = model.translate(padded, to=to, **options)
+    return translation[..., :height, :width] if translation.shape[-2:] == padded.shape[-2:] else translation
 
 
 def thumbnail(image: Tensor) -> Tensor:
@@ -185,6 +335,26 @@ def thumbnail(image: Tensor) -> Tensor:
     height, width = image.shape[-2:]
     scale = min(1.0, SHEET_SIDE / max(height, width))
     return resize(image, max(1, round(height * scale)), max(1, round(width * scale)), filter="bilinear").clamp(-1, 1)
+
+
+def sheet(rows: Sequence[Sequence[Tensor]], styles: Sequence[Style]) -> Image.Image:
+    """All pictures side by side: the sources in the first column, a column per style, exemplars on top of theirs.
+
+    Args:
+        rows: thumbnails of a source and its translations, `1 3 h w` each.
+        styles: of the translations.
+    """
+    shown = styles[: len(rows[0]) - 1]
+    top = [style.exemplar for style in shown]
+    if any(exemplar is not None for exemplar in top):
+        blank = torch.ones(1, 3, 1, 1)
+        rows = [[blank, *(blank if exemplar is None else thumbnail(exemplar) for exemplar in top)], *rows]
+    columns = {"source": [row[0] for row in rows]}
+    for number, style in enumerate(shown, start=1):
+        label = style.label or "translation"
+        label = label if len(label) <= SHEET_LABEL and label not in columns else f"{number} {label[: SHEET_LABEL - 4]}"
+        columns[label] = [row[number] for row in rows]
+    return grid({label: stacked(images) for label, images in columns.items()})
 
 
 def stacked(images: Sequence[Tensor]) -> Tensor:

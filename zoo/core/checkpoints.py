@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from zoo import registry
+from zoo.core import sync
 from zoo.core.files import write_atomically
 from zoo.errors import ZooError
+
+if TYPE_CHECKING:
+    from zoo.core.translator import Translator
 
 
 class Stateful(Protocol):
@@ -74,3 +80,33 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
 def _begins_as_pickle(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(1) == b"\x80"
+
+
+def room_entry(translator: Translator, frozen: Iterable[str], per_rank: Mapping[str, Stateful]) -> dict[str, Any]:
+    """What a checkpoint says of a room under `zoo`: its name, where it stands, and what each rank holds; every rank has to ask."""
+    return {
+        "room": _registered_name(type(translator)),
+        "iteration": translator.trainer.global_step,
+        "stage": translator.stage,
+        "frozen": sorted(frozen),
+        "seed": translator.draws.seed,
+        "ranks": sync.gather_plain({name: state.state_dict() for name, state in per_rank.items()}),
+    }
+
+
+def take_rank_part(ranks: Sequence[Mapping[str, Any]], per_rank: Mapping[str, Stateful]) -> None:
+    """Give this rank what it held when the checkpoint was written; at another number of ranks nothing, and say so."""
+    if len(ranks) == sync.world_size():
+        for name, state in per_rank.items():
+            if name in ranks[sync.rank()]:
+                state.load_state_dict(ranks[sync.rank()][name])
+    elif ranks and per_rank and sync.rank() == 0:
+        change = f"This checkpoint was written by {len(ranks)} processes and {sync.world_size()} go on"
+        print(f"lightning: {change}: {', '.join(per_rank)} start empty.", file=sys.stderr)
+
+
+def _registered_name(room: type) -> str | None:
+    try:
+        return registry.room_name(room)
+    except ZooError:  # a subclass in somebody's script trains and resumes, but only registered rooms load by name
+        return None

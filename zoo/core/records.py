@@ -39,6 +39,13 @@ def write_record(run: Run, record: Mapping[str, Any]) -> None:
     write_atomically(run.record, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
 
 
+def note_phases(run: Run, seconds: Mapping[str, float]) -> None:
+    """Add to run.json what each phase of the command that just ended took, in seconds; a resume's stand in its own entry."""
+    record = json.loads(run.record.read_text(encoding="utf-8"))
+    (record.get("resumed") or [record])[-1]["seconds"] = {name: round(taken, 1) for name, taken in seconds.items()}
+    write_atomically(run.record, (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode())
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)

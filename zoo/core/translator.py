@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, cast
@@ -16,14 +15,14 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from zoo import registry
 from zoo.core import sync
-from zoo.core.checkpoints import SafeCheckpointIO, Stateful
+from zoo.core.checkpoints import SafeCheckpointIO, Stateful, room_entry, take_rank_part
 from zoo.core.draws import Draws, seed_of
 from zoo.core.numbers import BadNumbers
+from zoo.core.phases import Phases
 from zoo.core.players import Player, Turn, give_turn
 from zoo.core.precision import refuse_half_precision
-from zoo.errors import ZooError
+from zoo.core.terms import Terms
 
 
 class Translator(LightningModule):
@@ -35,6 +34,8 @@ class Translator(LightningModule):
     Attributes:
         draws: every random draw of a room.
         bad_numbers: what happens to non-finite gradients.
+        terms: the latest loss terms.
+        phases: where the time of the run goes; a stage callback counts its work by `with pl_module.phases.during("sampler")`.
         stage: number of the present stage of a network that grows during training, 0 at the start.
         check_ranks_every: iterations between two comparisons of all weights over ranks.
         size_multiple: what the sides of pictures must be multiples of.
@@ -49,6 +50,8 @@ class Translator(LightningModule):
         self.automatic_optimization = False
         self.draws = Draws()
         self.bad_numbers = BadNumbers()
+        self.terms = Terms()
+        self.phases = Phases()
         self.stage = 0
         self.check_ranks_every = 1000
         self.iteration = 0
@@ -61,22 +64,44 @@ class Translator(LightningModule):
     def translate(self, image: Tensor, *, to: str = "target") -> Tensor:
         """Translate pictures.
 
+        A room adds the keywords that its paper knows, each with a default; the commands find them by the signature:
+        `reference: Tensor | None = None`, exemplars `b 3 h w` in [-1, 1] of any size, which the room resizes; `latent: Tensor | None
+        = None`, random styles `b z` from a normal distribution, with an attribute `latent_channels` that says z, and, where they
+        come from a part that is fitted after training, `sampler_fitted`; `correspondence: float = 1.0`, how closely the
+        translation follows the source's content.
+
         Args:
             image: `b c h w` in [-1, 1].
             to: the domain to translate into.
 
         Returns:
-            Pictures of the same shape and range.
+            Pictures of the same shape and range; a room whose networks know one size gives that size.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say how it translates")
 
+    def translate_batch(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Translate a batch's `source`, as sample grids, the judge and `predict` do; with exemplars, in the styles of its `target`."""
+        return self.translate(batch["source"])
+
+    @classmethod
+    def missing(cls, settings: Mapping[str, Any], *, resumed: bool = False) -> list[str]:
+        """What a training needs and this machine lacks: sentences for a person, each with the line to type.
+
+        Asked before anything is built; a room that needs downloads or files overrides it.
+
+        Args:
+            settings: the constructor's arguments, defaults included.
+            resumed: weights come from a checkpoint, so initial ones are not needed.
+        """
+        return []
+
     def samples(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Columns of a sample grid by name, each `b c h w` in [-1, 1]: the source, its translation, what else the paper shows."""
-        return {"source": batch["source"], "translation": self.translate(batch["source"])}
+        return {"source": batch["source"], "translation": self.translate_batch(batch)}
 
     def predict_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         """Translate `batch["source"]` and return the result; `lightning translate` is what writes files."""
-        return self.translate(batch["source"])
+        return self.translate_batch(batch)
 
     def keep_per_rank(self, name: str, state: Stateful) -> None:
         """Keep something in the checkpoint that each rank has its own of, such as an image pool."""
@@ -84,7 +109,7 @@ class Translator(LightningModule):
 
     def log_terms(self, terms: Mapping[str, Tensor], prefix: str = "loss") -> None:
         """Log raw loss terms under `loss/<name>`; they stay on the device until someone looks."""
-        self.log_dict({f"{prefix}/{name}": value.detach() for name, value in terms.items()}, batch_size=1)
+        self.terms.keep(terms, prefix)
 
     def players(self, *players: Player) -> list[Optimizer]:
         """Register the players; what `configure_optimizers` returns."""
@@ -172,6 +197,7 @@ class Translator(LightningModule):
             # DDP's reducer stays out of it, the players average gradients; Lightning sets this again after each step.
             self.trainer.strategy.model.require_backward_grad_sync = False
         yield
+        self.terms.publish(self.trainer)
         sync.align_buffers(self)
         self.bad_numbers.end(self.iteration)
         if (self.iteration + 1) % self.check_ranks_every == 0:
@@ -195,14 +221,7 @@ class Translator(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the room's name, stage, frozen networks and what each rank holds; never save weights that went bad unnoticed."""
         self.bad_numbers.read_all(self.iteration)
-        checkpoint["zoo"] = {
-            "room": _registered_name(type(self)),
-            "iteration": self.trainer.global_step,
-            "stage": self.stage,
-            "frozen": sorted(self._frozen),
-            "seed": self.draws.seed,
-            "ranks": sync.gather_plain({name: state.state_dict() for name, state in self._per_rank.items()}),
-        }
+        checkpoint["zoo"] = room_entry(self, self._frozen, self._per_rank)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Rebuild the checkpoint's stage before weights are loaded, then take this rank's part."""
@@ -210,14 +229,7 @@ class Translator(LightningModule):
         self._grow_to(int(kept.get("stage", 0)))
         for network in kept.get("frozen", []):
             self.set_frozen(network)
-        ranks = kept.get("ranks", [])
-        if len(ranks) == sync.world_size():
-            for name, state in self._per_rank.items():
-                if name in ranks[sync.rank()]:
-                    state.load_state_dict(ranks[sync.rank()][name])
-        elif ranks and self._per_rank and sync.rank() == 0:
-            change = f"This checkpoint was written by {len(ranks)} processes and {sync.world_size()} go on"
-            print(f"lightning: {change}: {', '.join(self._per_rank)} start empty.", file=sys.stderr)
+        take_rank_part(kept.get("ranks", []), self._per_rank)
 
 
 def _as_iteration(step: Callable[..., None]) -> Callable[..., None]:
@@ -233,10 +245,3 @@ def _as_iteration(step: Callable[..., None]) -> Callable[..., None]:
             self._in_iteration = False
 
     return training_step
-
-
-def _registered_name(room: type) -> str | None:
-    try:
-        return registry.room_name(room)
-    except ZooError:  # a subclass in somebody's script trains and resumes, but only registered rooms load by name
-        return None

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 
-from support.toy import ToyRoom
+from support.commands import assert_equal
+from support.toy import ToyRoom, weights
 from support.training import fit
 from zoo.callbacks import Checkpoints
 from zoo.core.checkpoints import read_checkpoint
@@ -51,6 +54,59 @@ def test_a_resumed_run_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
     assert kept(tmp_path) == [4, 5]
     assert not part.exists()
     assert theirs.exists()
+
+
+class Finish(Callback):
+    """A stage callback that changes the model when the training is over."""
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        with torch.no_grad():
+            pl_module.extra.weight.fill_(7.0)  # type: ignore[union-attr, operator]
+
+
+@pytest.mark.parametrize("every", [2, 3])
+@pytest.mark.parametrize("first", [True, False])
+def test_the_last_one_holds_what_a_stage_callback_did_at_the_end(tmp_path: Path, every: int, first: bool) -> None:
+    """Whether the last iteration was one to be saved anyway or not, and wherever the callback stands in the list."""
+    checkpoints, finish = Checkpoints(every=every), Finish()
+    checkpoints.run = Run(tmp_path)
+    room = ToyRoom()
+    callbacks = [finish, checkpoints] if first else [checkpoints, finish]
+    fit(room, 4, tmp_path / "other", callbacks=callbacks)
+    assert kept(tmp_path) == ([2, 4] if every == 2 else [3, 4])
+    saved = [read_checkpoint(Run(tmp_path).checkpoint_path(n))["state_dict"]["extra.weight"] for n in kept(tmp_path)]
+    assert [bool((weight == 7).all()) for weight in saved] == [False, True]
+
+
+def test_the_last_iteration_is_safe_while_a_stage_callback_works(tmp_path: Path) -> None:
+    found: list[list[int]] = []
+
+    class Working(Callback):
+        def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            found.append(kept(tmp_path))
+
+    checkpoints = Checkpoints(every=2)
+    checkpoints.run = Run(tmp_path)
+    fit(ToyRoom(), 4, tmp_path / "other", callbacks=[Working(), checkpoints])
+    assert found == [[2, 4]]
+
+
+@pytest.mark.parametrize("every", [2, 3])
+def test_a_training_goes_on_from_its_end_as_if_it_had_none(tmp_path: Path, every: int) -> None:
+    for folder, iterations in (("parts", 4), ("whole", 7)):
+        seed_everything(7, verbose=False)
+        room = ToyRoom(norm="batch", ema_decay=0.9)
+        fit(room, iterations, tmp_path / folder, every=every)
+    resumed = ToyRoom(norm="batch", ema_decay=0.9)
+    fit(resumed, 7, tmp_path / "parts", every=every, resume=Run(tmp_path / "parts").checkpoint_path(4))
+    assert_equal(weights(resumed), weights(room))
+
+
+def test_a_run_with_nothing_left_to_do_writes_nothing(tmp_path: Path) -> None:
+    train(tmp_path, 4, every=2, keep=2)
+    before = Run(tmp_path).checkpoint_path(4).stat().st_mtime_ns
+    train(tmp_path, 4, Run(tmp_path).checkpoint_path(4), every=2, keep=2)
+    assert Run(tmp_path).checkpoint_path(4).stat().st_mtime_ns == before
 
 
 def test_checkpoints_of_a_later_time_are_left_alone(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from support.commands import lightning, only_run, rows, write_recipe
+from support.styled import SAMPLER, registered, styled_recipe
 
 
 def test_figures_are_logged_and_the_table_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -33,3 +34,24 @@ def test_pictures_without_truth_are_not_judged(tmp_path: Path, capsys: pytest.Ca
     assert lightning("fit", "--config", recipe) == 2
     assert "the data is UnpairedFolders. Switch it off: --judge.enabled false" in capsys.readouterr().err
     assert not (tmp_path / "runs" / "tiny").exists()
+
+
+def test_exemplars_of_a_batch_are_what_its_translations_are_judged_by(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The toy paints in its exemplar's mean colour, so it is nearer to that exemplar than chance would have it."""
+    data = {"class_path": "datamodules.Scenes", "init_args": {"size": 32, "validation_count": 24, "workers": 0}}
+    with registered():
+        recipe = styled_recipe(tmp_path, judge={"enabled": True}, data=data)
+        assert lightning("fit", "--config", recipe, *SAMPLER) == 0
+    (row,) = [row for row in rows(only_run(tmp_path / "runs")) if row["iteration"] == "4"]
+    assert float(row["val/style_distance"]) < float(row["val/style_distance_others"])
+    assert float(row["val/style_choice"]) > 0.6
+    table = capsys.readouterr().out
+    for figure in ("style distance", "... to others", "own exemplar nearer"):
+        (line,) = [line for line in table.splitlines() if line.startswith(figure)]
+        cells = line.removeprefix(figure).split()
+        assert len(cells) == 5  # the translation, three baselines, the truth
+        if figure == "own exemplar nearer":
+            assert float(cells[-1]) > 0.9  # the true counterpart has the exemplar's style
+            assert float(cells[2]) == 1  # and the exemplar itself is it

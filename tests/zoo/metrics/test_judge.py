@@ -54,6 +54,24 @@ def test_the_shipped_judge_is_small_and_knows_its_own_figures(judge: Judge) -> N
     assert judge.figures["images"] >= 1000
 
 
+@pytest.mark.parametrize("shapes", ["shared", "per_domain"])
+def test_the_truth_of_unpaired_scenes_has_the_style_of_the_other_picture(shapes: str) -> None:
+    """So the target of a batch is the exemplar of its source, for a room that takes exemplars."""
+    batch = scenes(task="unpaired", domains=["plain", "striped"], shapes=shapes)
+    report = Judge.load(["plain", "striped"]).report(
+        batch["counterpart"],
+        batch["source"],
+        batch["counterpart"],
+        batch["mask"],
+        "striped",
+        references=batch["target"],
+        counterpart_masks=batch["counterpart_mask"],
+    )
+    assert report["style_choice"] >= 0.95
+    assert report["style_distance"] < 0.5 * report["style_distance_others"]
+    assert report["identity/style_choice"] < 0.7
+
+
 def test_its_figures_hold_on_fresh_scenes(judge: Judge, batch: dict[str, Tensor]) -> None:
     images = torch.cat((batch["image"], batch["reference"], batch["counterpart"]))
     looks = torch.cat((batch["domain"], batch["reference_domain"], batch["reference_domain"]))

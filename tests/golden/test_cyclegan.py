@@ -11,7 +11,7 @@ from lightning.pytorch import Callback
 from torch import Tensor, nn
 
 from datamodules.preprocess import Transform
-from golden.golden import Golden, GoldenMismatchError, check, check_notices, every_file, fit, norms_and_means
+from golden.golden import Golden, GoldenMismatchError, check, every_file, fit, norms_and_means
 from zoo import cyclegan
 from zoo.blocks.image_pool import ImagePool
 from zoo.blocks.initialise import initialise
@@ -315,9 +315,3 @@ pytestmark = pytest.mark.golden
 @pytest.mark.parametrize("path", **every_file("cyclegan"))
 def test_golden(path: Path) -> None:
     check(path, KINDS)
-
-
-@pytest.mark.parametrize("pick", range(3))
-@pytest.mark.parametrize("path", **every_file("cyclegan"))
-def test_golden_notices_a_moved_number(path: Path, pick: int) -> None:
-    check_notices(path, KINDS, pick)

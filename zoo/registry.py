@@ -10,6 +10,8 @@ from zoo.errors import ZooError
 
 ROOMS: dict[str, str] = {
     "cyclegan": "zoo.cyclegan:CycleGAN",
+    "gpunit": "zoo.gpunit:GPUNIT",
+    "gpunit_prior": "zoo.gpunit.prior:PriorDistillation",
 }
 ENTRY_POINT_GROUP = "translation_zoo.rooms"
 

@@ -48,14 +48,16 @@ class SpectralNorm(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the normalised weight, of the same shape."""
-        rows = weight.flatten(1)
-        if self.training:
-            with torch.no_grad():
-                self.v.copy_(F.normalize(torch.mv(rows.t(), self.u), dim=0, eps=self.eps))
-                self.u.copy_(F.normalize(torch.mv(rows, self.v), dim=0, eps=self.eps))
-        # Clones: a later pass of the same iteration moves the vectors before this one's backward pass reads them.
-        u, v = self.u.clone(), self.v.clone()
-        return weight / torch.dot(u, torch.mv(rows, v))
+        # In the weight's own precision: autocast would mix two in the products of vectors.
+        with torch.autocast(weight.device.type, enabled=False):
+            rows = weight.flatten(1)
+            if self.training:
+                with torch.no_grad():
+                    self.v.copy_(F.normalize(torch.mv(rows.t(), self.u), dim=0, eps=self.eps))
+                    self.u.copy_(F.normalize(torch.mv(rows, self.v), dim=0, eps=self.eps))
+            # Clones: a later pass of the same iteration moves the vectors before this one's backward pass reads them.
+            u, v = self.u.clone(), self.v.clone()
+            return weight / torch.dot(u, torch.mv(rows, v))
 
 
 def spectral_norm(layer: Layer, eps: float = 1e-12) -> Layer:

@@ -1,0 +1,28 @@
+"""Losses that both stages of GP-UNIT share, as functions of tensors."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+PERCEPTUAL_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+PERCEPTUAL_WEIGHT = 0.3
+"""Of each layer, in the official code."""
+
+
+def perceptual_loss(features: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> Tensor:
+    """Distance in VGG's features: 0.3 times the mean absolute difference, summed over layers; none flows into `target`."""
+    terms = [F.l1_loss(features[layer], target[layer].detach()) for layer in features]
+    return PERCEPTUAL_WEIGHT * torch.stack(terms).sum()
+
+
+def r1_penalty(logits: Tensor, real: Tensor) -> Tensor:
+    """R1 (Mescheder et al. 2018): half the mean over pictures of the squared norm of the logit's gradient.
+
+    Args:
+        logits: b, of the pictures `real`, computed outside of autocast.
+        real: b 3 h w, which asked for gradients before.
+    """
+    (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
+    return 0.5 * gradient.square().flatten(1).sum(1).mean()

@@ -154,7 +154,7 @@ class Counts(Callback):
     them is free: the step counters of optimisers, and draws that the room asked for with `device="cpu"`.
 
     Args:
-        iteration: which one is counted, 0-based; there has to be one more after it.
+        iteration: which one is counted, 0-based; where the training ends with it, what the end does is counted, too.
 
     Attributes:
         flops: floating-point operations.
@@ -179,6 +179,10 @@ class Counts(Callback):
             self._begin(pl_module)
         elif batch_idx == self.iteration + 1:
             self._counting.close()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End with the training."""
+        self._counting.close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave nothing behind."""

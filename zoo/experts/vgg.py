@@ -80,8 +80,8 @@ class VGGFeatures(Expert):
         depth: 16 or 19 (11 and 13 can be built, too, but have no entry in zoo.weights).
         layers: the layers to give, for instance `["relu1_1", "relu2_1"]`; none deeper than needed is built.
         base_channels: channels of the first block; 64 in the published networks, less for small ones.
-        pretrained: fetch the published ImageNet weights ("vgg16" or "vgg19" of zoo.weights); otherwise they are random,
-            for `load_weights` to replace.
+        pretrained: fetch the published ImageNet weights ("vgg16" or "vgg19" of zoo.weights); otherwise they are random, the same
+            every time, for `load_weights` to replace.
         normalised_input: True if the caller prepares the input itself (UNIT feeds Caffe's BGR of 0..255 minus a mean).
         without_pools: poolings to leave out, for instance `["pool4"]` in UNIT; the other layers keep their numbers.
 
@@ -106,7 +106,11 @@ class VGGFeatures(Expert):
         self.layers = tuple(layers)
         self.normalised_input = normalised_input
         self.places = {_place(depth, layer): layer for layer in layers}
-        self.features = vgg_layers(depth, self.places[max(self.places)], base_channels)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(
+                0
+            )  # the same random weights in every process and after every resume: no checkpoint holds them
+            self.features = vgg_layers(depth, self.places[max(self.places)], base_channels)
         for pool in without_pools:
             place = _place(depth, pool)
             if not pool.startswith("pool") or place >= len(self.features):

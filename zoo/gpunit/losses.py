@@ -6,14 +6,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from zoo.errors import ZooError
+
 PERCEPTUAL_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 PERCEPTUAL_WEIGHT = 0.3
 """Of each layer, in the official code."""
 
 
+def full(x: Tensor) -> Tensor:
+    """At least float32: means of losses are taken in full precision."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def perceptual_loss(features: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> Tensor:
     """Distance in VGG's features: 0.3 times the mean absolute difference, summed over layers; none flows into `target`."""
-    terms = [F.l1_loss(features[layer], target[layer].detach()) for layer in features]
+    terms = [F.l1_loss(full(features[layer]), full(target[layer]).detach()) for layer in features]
     return PERCEPTUAL_WEIGHT * torch.stack(terms).sum()
 
 
@@ -26,3 +33,21 @@ def r1_penalty(logits: Tensor, real: Tensor) -> Tensor:
     """
     (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
     return 0.5 * gradient.square().flatten(1).sum(1).mean()
+
+
+def require_size(data: object, image_size: int) -> None:
+    """Refuse data whose pictures are of another size than the networks.
+
+    Args:
+        data: a DataModule, or what stands in for one.
+        image_size: the model's.
+
+    Raises:
+        ZooError: they differ.
+    """
+    size = getattr(data, "size", image_size)
+    if size != image_size:
+        raise ZooError(
+            f"The data gives pictures of {size}x{size}, and the model is built for {image_size}x{image_size}: "
+            f"--data.size {image_size}, or --model.image_size {size}"
+        )

@@ -18,7 +18,7 @@ from zoo.experts.vgg import VGGFeatures
 from zoo.gpunit.content import ContentEncoder, Initialisation, feature_channels, initialise_layers
 from zoo.gpunit.discriminator import Discriminator
 from zoo.gpunit.generator import Generator
-from zoo.gpunit.losses import PERCEPTUAL_LAYERS, perceptual_loss, r1_penalty
+from zoo.gpunit.losses import PERCEPTUAL_LAYERS, full, perceptual_loss, r1_penalty, require_size
 from zoo.gpunit.sampler import StyleSampler, Watch, fit_sampler, rare_styles, sampler_epochs
 from zoo.weights.gpunit import load_content_encoder, missing_weights
 
@@ -28,11 +28,6 @@ RANDOM = "random"
 IDENTITY_WEIGHTS = "model_ir_se50"
 
 # Losses ------------------------------------------------------------------------------------------------------------------------
-
-
-def full(x: Tensor) -> Tensor:
-    """At least float32: means of losses are taken in full precision."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def adversarial_loss(logits: Tensor, real: bool) -> Tensor:
@@ -86,7 +81,7 @@ class GPUNIT(Translator):
         lambda_reconstruction: weight of the reconstruction's absolute difference.
         lambda_perceptual: weight of the reconstruction's perceptual loss.
         lambda_identity: weight of the identity loss, for faces; 0 does without.
-        lambda_r1: weight of the discriminator's gradient penalty.
+        lambda_r1: weight of the discriminator's gradient penalty; 0 saves it.
         style_layer: after which of the discriminator's layers style is compared; the sum over several. 5 where style is in the whole.
         style_flip: whether a draw mirrors the exemplars; not where style has a side, such as that of a parting.
         all_skip: whether the reconstruction uses the skip connections, too.
@@ -193,6 +188,7 @@ class GPUNIT(Translator):
     def setup(self, stage: str) -> None:
         """Fetch what guides the training."""
         super().setup(stage)
+        require_size(self.trainer.datamodule, self.image_size)  # type: ignore[attr-defined]
         if stage != "fit":
             return
         if self.perceptual is not None and self.vgg is None:
@@ -367,15 +363,18 @@ class GPUNIT(Translator):
         with self.player("discriminator") as player:
             with torch.no_grad():
                 translation, _ = self.generator(features_source, self.generator.encode_style(exemplar))
-            real = target.detach().requires_grad_()
+            real = target.detach().requires_grad_(self.lambda_r1 > 0)
             # In full precision, because a gradient's gradient is taken; one set of weights for both passes, as above.
             with torch.autocast(self.device.type, enabled=False), parametrize.cached():
                 logits_real, _ = self.discriminator.forward(real)  # a compiled call cannot be differentiated twice
                 logits_fake, _ = self.discriminator(translation.to(real.dtype))
                 loss = adversarial_loss(logits_real, real=True) + adversarial_loss(logits_fake, real=False)
-                penalty = r1_penalty(logits_real, real)
-            player.minimize(loss + self.lambda_r1 * penalty)
-        self.log_terms({"discriminator": loss, "r1": penalty})
+                terms = {"discriminator": loss}
+                if self.lambda_r1 > 0:
+                    terms["r1"] = r1_penalty(logits_real, real)
+                    loss = loss + self.lambda_r1 * terms["r1"]
+            player.minimize(loss)
+        self.log_terms(terms)
 
     def fit_sampler(
         self,

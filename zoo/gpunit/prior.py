@@ -74,7 +74,7 @@ from zoo.core.images import psnr
 from zoo.errors import ZooError
 from zoo.experts.vgg import VGGFeatures
 from zoo.gpunit.content import CONTENT_SIZE, ContentEncoder, ConvBlock, Initialisation, initialise_layers
-from zoo.gpunit.losses import PERCEPTUAL_LAYERS, perceptual_loss
+from zoo.gpunit.losses import PERCEPTUAL_LAYERS, full, perceptual_loss, require_size
 from zoo.gpunit.prior_networks import MASK_SIZE, Decoder, DomainClassifier, Statistics, StyleStatisticsEncoder
 from zoo.weights.gpunit import missing_weights
 
@@ -94,7 +94,7 @@ def shape_target(mask: Tensor) -> Tensor:
 
 def content_distance(content: Tensor, other: Tensor) -> Tensor:
     """|c_a - c_b| of noise-free contents `b 1 8 8`; the gradient flows into the first alone."""
-    return F.l1_loss(content, other.detach())
+    return F.l1_loss(full(content), full(other).detach())
 
 
 class PriorDistillation(Translator):
@@ -171,6 +171,7 @@ class PriorDistillation(Translator):
     def setup(self, stage: str) -> None:
         """Fetch what guides the training."""
         super().setup(stage)
+        require_size(self.trainer.datamodule, self.image_size)  # type: ignore[attr-defined]
         if stage == "fit" and self.perceptual is not None and self.vgg is None:
             published = self.perceptual == "vgg19"
             self.vgg = VGGFeatures(
@@ -209,7 +210,7 @@ class PriorDistillation(Translator):
         with self.player("autoencoder") as player:
             content, noisy, statistics = self.encode(images)
             reconstruction, masks = self.decode(noisy, domains, statistics)
-            appearance = {"appearance": F.mse_loss(reconstruction, images)}
+            appearance = {"appearance": F.mse_loss(full(reconstruction), images)}
             if self.vgg is not None:
                 with torch.no_grad():
                     wanted = self.vgg(images)
@@ -217,8 +218,8 @@ class PriorDistillation(Translator):
             _, content_x, content_y = content.split([unpaired, pairs, pairs])
             terms = {
                 "content_distance": content_distance(content_x, content_y),
-                "content_norm": content.norm(),
-                "domain": F.cross_entropy(self.classifier(content), domains),
+                "content_norm": full(content).norm(),
+                "domain": F.cross_entropy(full(self.classifier(content)), domains),
             }
             total = self.lambda_appearance * torch.stack(list(appearance.values())).sum()
             total = total + self.lambda_content_distance * terms["content_distance"]
@@ -226,12 +227,14 @@ class PriorDistillation(Translator):
             drawn = dict(zip(("mask", "x_mask", "y_mask"), masks.split([unpaired, pairs, pairs]), strict=True))
             true = {key: shape_target(batch[key]) for key in drawn if key in batch}
             if true:
-                terms["shape"] = F.l1_loss(torch.cat([drawn[key] for key in true]), torch.cat(list(true.values())))
+                terms["shape"] = F.l1_loss(
+                    full(torch.cat([drawn[key] for key in true])), torch.cat(list(true.values()))
+                )
                 total = total + self.lambda_shape * terms["shape"]
             if "x_mask" in true:
                 exchanged = torch.cat([noisy[unpaired + pairs :], noisy[unpaired : unpaired + pairs]])
                 moved = self.decoder.mask(self.content_layer(exchanged), self.embedding(domains[unpaired:]))
-                terms["shape_distance"] = F.l1_loss(moved, torch.cat([true["x_mask"], true["y_mask"]]))
+                terms["shape_distance"] = F.l1_loss(full(moved), torch.cat([true["x_mask"], true["y_mask"]]))
                 total = total + self.lambda_shape_distance * terms["shape_distance"]
             player.minimize(total)
         self.log_terms({**appearance, **terms, "total": total})

@@ -10,10 +10,12 @@ older order as a parametrisation; the weights train under `parametrizations.weig
 """
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.amp import is_autocast_available
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
@@ -24,6 +26,11 @@ OURS_OF_OFFICIAL = {
     "weight_v": "parametrizations.weight.0.v",
 }
 """The last part of the names that PyTorch's older spectral norm gives to weights and vectors, and ours."""
+
+
+def without_autocast(device_type: str) -> AbstractContextManager[object]:
+    """Switch autocast off on devices that know it; the meta device of shapes without numbers does not."""
+    return torch.autocast(device_type, enabled=False) if is_autocast_available(device_type) else nullcontext()
 
 
 class SpectralNorm(nn.Module):
@@ -49,7 +56,7 @@ class SpectralNorm(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         """Return the normalised weight, of the same shape."""
         # In the weight's own precision: autocast would mix two in the products of vectors.
-        with torch.autocast(weight.device.type, enabled=False):
+        with without_autocast(weight.device.type):
             rows = weight.flatten(1)
             if self.training:
                 with torch.no_grad():

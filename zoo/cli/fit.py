@@ -190,7 +190,7 @@ class ZooCLI(LightningCLI):
         if self.command == "fit":
             resumed = self.resume is not None or self.settings.ckpt_path is not None
             if found := complaints(self.settings, resumed=resumed):
-                refuse(found, configs_of(self.command_line))
+                refuse(found, configs_of(self.command_line[2:]))  # behind the program and the command
         # Given back as --config, a run's configuration starts another one: it keeps neither the name nor where a resume began.
         own = self.settings.clone()
         own.run.name = None

@@ -5,7 +5,12 @@ Every DataModule hands out dictionaries of uint8 `b c h w`, which become floats 
 
 from importlib import import_module
 
-_MODULES = {"UnpairedFolders": "unpaired", "Scenes": "scenes", "BigGANPairs": "biggan_pairs"}
+_MODULES = {
+    "UnpairedFolders": "unpaired",
+    "Scenes": "scenes",
+    "BigGANPairs": "biggan_pairs",
+    "ClassFolders": "class_images",
+}
 
 
 def __getattr__(name: str) -> type:

@@ -1,7 +1,8 @@
 """Pairs that one latent vector makes in two classes, and unpaired pictures beside them: what GP-UNIT's first stage learns from.
 
 BigGAN, fed with one latent vector and several classes, gives pictures that share their layout. They come from folders in the
-published layout of synImageNet291, or are rendered: there the layout is a scene's content and the classes are its looks.
+published layout of synImageNet291, or are drawn during training, or are rendered: there the layout is a scene's content and the
+classes are its looks.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,6 +15,16 @@ from datamodules.cache import PictureCache
 from datamodules.class_folders import ClassSet, LinkedSet, ReadOptions, class_folders, class_pictures
 from datamodules.errors import DataError
 from datamodules.folders import Check, lacking, name_bad, natural_key
+from datamodules.generated_pairs import (
+    FIRST_VALIDATION_NUMBER,
+    IMAGE,
+    PAIR,
+    Detector,
+    GeneratedPairs,
+    PairSource,
+    PictureDrawer,
+    missing_of,
+)
 from datamodules.pictures import BadPictureError
 from datamodules.preprocess import Transform, side_before_crop
 from datamodules.sampling import Sample, sample_generator, shuffled_index
@@ -36,6 +47,9 @@ class BigGANPairs(ImageDataModule):
     picture that is drawn uniformly, so both may be of one class. The four of a pair share crop and flip, and so do `image` and
     `mask`. Pictures are resized to a square with PIL's bilinear filter before the crop.
 
+    With a generator, workers hand on numbers alone, and pairs (and unpaired pictures, where no folder gives them) are drawn on the
+    device by `on_after_batch_transfer`: the same batches as with the folders that `lightning generate pairs` writes for as many numbers.
+
     Args:
         pairs: root of the pictures that share names.
         pairs_masks: root of their masks, at the same places, with the extension `.jpg`.
@@ -49,9 +63,12 @@ class BigGANPairs(ImageDataModule):
         validation_unpaired: as `unpaired`, for validation and test.
         validation_unpaired_masks: as `unpaired_masks`, for validation and test.
         validation_count: samples in validation and in test, chosen once from the seed; at most as many as there are.
+        generator: draws the pairs in place of the folder `pairs`, such as `zoo.biggan.pairs.PairGenerator`.
+        detector: finds the objects in what the generator draws, such as `zoo.experts.mask_rcnn.MaskRCNN`; null for pictures
+            without masks.
         rendered: looks of rendered scenes, by name, two or more; in place of all folders.
         shapes: of rendered objects: `shared` keeps the shape in a pair, `per_domain` ties it to the look.
-        rendered_per_epoch: rendered samples that count as an epoch.
+        rendered_per_epoch: samples that count as an epoch where they have no end: rendered ones, and those of a generator.
         size: side of the pictures in pixels, a multiple of 4.
         load_size: side before the crop in pixels; null for 286/256 of `size`, rounded. Scenes are rendered at `size`.
         batch_size: pairs, and unpaired pictures, per process and iteration. The official loader's is 16.
@@ -80,6 +97,8 @@ class BigGANPairs(ImageDataModule):
         validation_unpaired: str | None = None,
         validation_unpaired_masks: str | None = None,
         validation_count: int = 64,
+        generator: PairSource | None = None,
+        detector: Detector | None = None,
         rendered: list[str] | None = None,
         shapes: ShapeRule = "shared",
         rendered_per_epoch: int = 1000,
@@ -116,6 +135,8 @@ class BigGANPairs(ImageDataModule):
         self.max_bad_share = max_bad_share
         load_size = side_before_crop(size) if load_size is None else load_size
         self.transform = Transform(load_size=load_size, size=size, interpolation="bilinear")
+        self.generator, self.detector = generator, detector
+        self.drawn_per_epoch = rendered_per_epoch
         self._refuse_nonsense(rendered)
         self.scenes = (
             Scenes(
@@ -136,6 +157,7 @@ class BigGANPairs(ImageDataModule):
         self._cache: PictureCache | None = None
         self._sets: dict[str, ClassSet] = {}
         self._labels: dict[str, int] = {}
+        self._drawer: PictureDrawer | None = None
 
     def _refuse_nonsense(self, rendered: list[str] | None) -> None:
         folders = {**self.roots, **{f"{name}_masks": root for name, root in self.masks.items()}}
@@ -145,15 +167,25 @@ class BigGANPairs(ImageDataModule):
                 f"Both rendered scenes and folders ({', '.join(given)}) are given; scenes bring all they need. Type "
                 f"--data.rendered null, or leave the folders out"
             )
-        if not rendered and not self.roots["pairs"]:
+        if self.generator and (rendered or self.roots["pairs"]):
+            other = "rendered scenes" if rendered else "the folder pairs"
             raise DataError(
-                "There are no pairs. Type --data.pairs FOLDER for the published layout (FOLDER/7_bird/12.jpg), or "
+                f"Both a generator and {other} are given. Type --data.{'rendered' if rendered else 'pairs'} null, or --data.generator null"
+            )
+        if self.detector and not self.generator:
+            raise DataError(
+                "A detector is given without a generator; folders have masks of their own: --data.pairs_masks FOLDER"
+            )
+        if not rendered and not self.roots["pairs"] and not self.generator:
+            raise DataError(
+                "There are no pairs. Type --data.pairs FOLDER for the published layout (FOLDER/7_bird/12.jpg), "
+                "--data.generator zoo.biggan.pairs.PairGenerator to draw them, or "
                 "--data.rendered '[plain, striped, dotted, checked]' for rendered ones"
             )
         for name in _ROOTS:
             if self.masks[name] and not self.roots[name]:
                 raise DataError(f"{name}_masks is given without {name}. Type --data.{name} FOLDER")
-        if self.roots["validation_unpaired"] and not self.roots["validation_pairs"]:
+        if self.roots["validation_unpaired"] and not self.roots["validation_pairs"] and not self.generator:
             raise DataError(
                 "validation_unpaired is given without validation_pairs. Type --data.validation_pairs FOLDER"
             )
@@ -172,9 +204,10 @@ class BigGANPairs(ImageDataModule):
 
     @classmethod
     def missing(cls, settings: Mapping[str, Any]) -> list[str]:
-        """A sentence for each folder of the settings that does not exist or holds no picture."""
+        """A sentence for each folder that does not exist or holds no picture, and for what generator and detector lack."""
         names = [name for root in _ROOTS for name in (root, f"{root}_masks")]
-        return [sentence for name in names if settings.get(name) for sentence in lacking([settings[name]], name)]
+        found = [sentence for name in names if settings.get(name) for sentence in lacking([settings[name]], name)]
+        return found + [sentence for name in ("generator", "detector") for sentence in missing_of(settings.get(name))]
 
     # Finding and checking
 
@@ -192,11 +225,17 @@ class BigGANPairs(ImageDataModule):
         if not self._labels:
             roots = [name for name in ("pairs", "unpaired") if self.roots[name]]
             names = {folder.name for name in roots for folder in class_folders(self.roots[name] or "", name)}
+            if self.generator:
+                self.generator.setup()
+                names |= set(self.generator.names())
             self._labels = {name: number for number, name in enumerate(sorted(names, key=natural_key))}
+            if self.generator:
+                drawn = [self._labels[name] for name in self.generator.names()]
+                self._drawer = PictureDrawer(self.generator, self.detector, drawn, self.transform)
         wanted = ["validation_pairs", "validation_unpaired"]
         for name in ["pairs", "unpaired", *wanted] if stage in {"fit", None} else wanted:
             self._load(name)
-        if stage in {"validate", "test"} and "validation_pairs" not in self._sets:
+        if stage in {"validate", "test"} and "validation_pairs" not in self._sets and not self.generator:
             raise DataError("There are no pictures for validation. Type --data.validation_pairs FOLDER")
 
     def _load(self, name: str) -> None:
@@ -237,7 +276,19 @@ class BigGANPairs(ImageDataModule):
             raise DataError(f"The {prefix or 'training '}pictures were not looked for yet: call setup first.")
         return pairs, self._sets.get(f"{prefix}unpaired", pairs)
 
+    def _drawn(self, key: str, prefix: str, transform: Transform, *, flip: bool) -> GeneratedPairs:
+        assert self.generator is not None
+        labels = tuple(self._labels[name] for name in self.generator.names())
+        count, first = (None, FIRST_VALIDATION_NUMBER) if prefix else (self.generator.count(), 0)
+        stream = f"{prefix}{'pairs' if key == PAIR else 'image'}"
+        return GeneratedPairs(labels, count, transform, self.seed, flip, stream, key, first, crop=not prefix)
+
     def _samples(self, prefix: str, transform: Transform, *, flip: bool, count: int = 0) -> "MixedSamples":
+        if self.generator and f"{prefix}pairs" not in self._sets:
+            image: Callable[[int], Sample] = self._drawn(IMAGE, prefix, transform, flip=flip)
+            if real := self._sets.get(f"{prefix}unpaired"):
+                image = UnpairedPictures(real, transform, self.seed, flip, f"{prefix}image")
+            return MixedSamples((self._drawn(PAIR, prefix, transform, flip=flip), image), count)
         pairs, unpaired = self._sources(prefix)
         return MixedSamples(
             (
@@ -259,7 +310,7 @@ class BigGANPairs(ImageDataModule):
             return None
         if self.scenes:
             return self.scenes.fixed_samples(stage)
-        if not self.roots["validation_pairs"]:
+        if not self.roots["validation_pairs"] and not self.generator:
             return None
         return self._samples("validation_", self.transform.for_evaluation(), flip=False, count=self.validation_count)
 
@@ -270,14 +321,19 @@ class BigGANPairs(ImageDataModule):
         The official recipe counts in iterations alone: its 45,000 of 16 samples see 174,600 pictures of synImageNet291 4.1
         times and 203,600 real ones 3.5 times.
         """
-        return self.scenes.epoch_length if self.scenes else max(map(len, self._sources("")))
+        if self.scenes:
+            return self.scenes.epoch_length
+        if self.generator:
+            drawn = len(self.generator.names()) * (self.generator.count() or 0) or self.drawn_per_epoch
+            return max(drawn, len(self._sets.get("unpaired", ())))
+        return max(map(len, self._sources("")))
 
     def describe(self) -> dict[str, str | int]:
         """Pictures and latent vectors, classes, masks and what was left out."""
         if self.scenes:
             return self.scenes.describe()
-        facts: dict[str, str | int] = {}
-        without = []
+        facts: dict[str, str | int] = {"pairs": self.generator.describe()} if self.generator else {}
+        without = ["what is drawn"] if self.generator and not self.detector else []
         for name, pictures in self._sets.items():
             label = name.replace("_", " ")
             if isinstance(pictures, LinkedSet):
@@ -287,7 +343,9 @@ class BigGANPairs(ImageDataModule):
             facts[f"{label}: classes"] = len(set(pictures.labels.tolist()))
             without += [] if pictures.masks else [name]
         facts["classes"] = f"{len(self._labels)}: 0 {self.domains[0]} ... {len(self._labels) - 1} {self.domains[-1]}"
-        lines = " ".join(f"--data.{name}_masks FOLDER" for name in without)
+        lines = " ".join(f"--data.{name}_masks FOLDER" for name in without if name in _ROOTS)
+        if self.generator and not self.detector:
+            lines = f"--data.detector zoo.experts.mask_rcnn.MaskRCNN {lines}".strip()
         facts["masks"] = (
             f"none of {' and '.join(without)}: losses on their shapes are off ({lines})" if without else "all"
         )
@@ -301,7 +359,7 @@ class BigGANPairs(ImageDataModule):
         """A hash of folders, names and sizes of all files in use, set by set; the same wherever the roots lie."""
         if self.scenes:
             return self.scenes.fingerprint()
-        digest = blake2b(digest_size=16)
+        digest = blake2b(self.generator.fingerprint().encode() if self.generator else b"", digest_size=16)
         for name, pictures in sorted(self._sets.items()):
             for files in (pictures.pictures, pictures.masks) if pictures.masks else (pictures.pictures,):
                 digest.update(f"\0{name} {files.name}".encode())
@@ -309,6 +367,18 @@ class BigGANPairs(ImageDataModule):
                     size = path.stat().st_size if path.exists() else -1
                     digest.update(f"\0{path.parent.name}/{path.name}\0{size}".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
+
+    # Drawing
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Keep the numbers of what will be drawn on the CPU."""
+        return PictureDrawer.keep_numbers(batch)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Draw the pictures that the batch has numbers of; then turn all uint8 into floats in [-1, 1]."""
+        if self._drawer is not None:
+            batch = self._drawer.fill(batch)
+        return super().on_after_batch_transfer(batch, dataloader_idx)
 
 
 @dataclass(frozen=True)

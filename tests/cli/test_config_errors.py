@@ -90,7 +90,7 @@ def test_folders_that_are_not_there_are_all_named_at_once(recipe: Path, capsys: 
 @pytest.mark.parametrize(
     ("overlay", "sentence"),
     {
-        "model: [1, 2]": "model needs a class_path and its init_args, such as class_path: zoo.cyclegan.CycleGAN",
+        "model: [1, 2]": "model needs a class_path and its init_args, such as class_path: zoo.",
         "model: null": "model is missing. Put a recipe first",
         "model: {init_args: null}": "init_args of model is null; expected a mapping of settings.",
         "model: {init_args: {pool_sise: 3}}": "model: there is no setting 'pool_sise'. Did you mean 'pool_size'?",

@@ -18,7 +18,7 @@ FRONT_DOOR = {
     *("zoo.cli.readme", "zoo.cli.new_room", "zoo.cli.download"),
 }
 BEHIND_THE_DOOR = {
-    *("zoo.cli.fit", "zoo.cli.translate", "zoo.cli.compare", "zoo.cli.sampler"),
+    *("zoo.cli.fit", "zoo.cli.translate", "zoo.cli.compare", "zoo.cli.sampler", "zoo.cli.generate"),
     *("zoo.core.files", "zoo.weights.fetch"),
 }
 MAY_IMPORT = {

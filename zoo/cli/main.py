@@ -104,6 +104,10 @@ def _answer(arguments: list[str]) -> int:
         from zoo.cli.sampler import run as sampler
 
         return sampler(rest)
+    elif command == "generate":
+        from zoo.cli.generate import run as generate
+
+        return generate(rest)
     elif command == "download":
         from zoo.cli.download import run as download
 

@@ -22,6 +22,9 @@ GROUPS: dict[str, dict[str, str]] = {
         "translate": "translate a picture or a folder of pictures",
         "compare": "put several runs side by side",
     },
+    "Make data": {
+        "generate": "pairs of pictures that one latent vector gives in several classes",
+    },
     "Read and fetch": {
         "list": "the papers and what works today",
         "card": "the whole story of a paper: idea, losses, differences, checkpoints, settings",

@@ -151,7 +151,7 @@ def build_data(node: Mapping[str, Any]) -> LightningDataModule:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(LightningDataModule, "data")
     try:
-        return parser.instantiate_classes(parser.parse_object({"data": dict(node)})).data
+        return parser.instantiate(parser.parse_object({"data": dict(node)})).data
     except (ValueError, argparse.ArgumentError) as error:
         raise ZooError(cannot_build(str(error))) from error
 

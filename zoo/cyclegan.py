@@ -64,6 +64,7 @@ from zoo.blocks.image_pool import ImagePool
 from zoo.blocks.initialise import Initialisation, initialise
 from zoo.core import Ema, Player, Translator
 from zoo.core.images import psnr
+from zoo.core.precision import full
 from zoo.errors import ZooError
 
 Norm = Literal["instance", "batch", "none"]
@@ -475,8 +476,7 @@ class CycleGAN(Translator):
 
     def judge(self, discriminator: nn.Module, image: Tensor, *, real: bool) -> Tensor:
         """The adversarial loss of pictures that a discriminator should call real, or fake; means are taken in full precision."""
-        prediction = discriminator(image)
-        return self.adversarial_loss(prediction.to(torch.promote_types(prediction.dtype, torch.float32)), real)
+        return self.adversarial_loss(full(discriminator(image)), real)
 
     def samples(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Columns of a sample grid: each domain, its translation and the way back."""

@@ -119,6 +119,21 @@ class Golden:
         """An expected tensor for what it says about sizes alone, where the metadata does not."""
         return self._tensors[key].clone()
 
+    def compare_summaries(self, name: str, actual: Tensor) -> None:
+        """Compare whatever a file keeps of `out/<name>`: all of it, every k-th row and column (`_s<k>`), its norm, its mean."""
+        keys = self.keys(f"out/{name}(_s\\d+|_l2|_mean)?")
+        if not keys:
+            raise GoldenMismatchError(f"out/{name}", "is not in the file in any form")
+        for key in keys:
+            kind = key.removeprefix(f"out/{name}").removeprefix("_")
+            if kind == "l2":
+                self.compare(key, actual.norm())
+            elif kind == "mean":
+                self.compare(key, actual.mean())
+            else:
+                step = int(kind.removeprefix("s") or 1)
+                self.compare(key, actual[..., ::step, ::step])
+
     def compare_norms(self, key: str, norms: Sequence[Tensor | None]) -> None:
         """Compare gradients' norms, for which a recorded NaN says that there was no gradient, as our None does."""
         absent = torch.tensor(torch.nan, dtype=torch.float64)

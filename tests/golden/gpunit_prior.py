@@ -61,29 +61,13 @@ def enlarged(seed: Tensor) -> Tensor:
     return F.interpolate(seed, (SIZE, SIZE), mode="bilinear", align_corners=False)
 
 
-def summaries(golden: Golden, name: str, actual: Tensor) -> None:
-    """Compare whatever a file keeps of a large tensor: all of it, every k-th row and column, its norm, its mean."""
-    keys = golden.keys(f"out/{name}(_s\\d+|_l2|_mean)?")
-    if not keys:
-        raise GoldenMismatchError(f"out/{name}", "is not in the file in any form")
-    for key in keys:
-        kind = key.removeprefix(f"out/{name}").removeprefix("_")
-        if kind == "l2":
-            golden.compare(key, actual.norm())
-        elif kind == "mean":
-            golden.compare(key, actual.mean())
-        else:
-            step = int(kind.removeprefix("s") or 1)
-            golden.compare(key, actual[..., ::step, ::step])
-
-
 def check_content_encoder(golden: Golden) -> None:
     encoder = ContentEncoder(golden.config["args"]["nef"], SIZE).double()
     encoder.load_state_dict({encoder_name(key): value for key, value in golden.state("state/EC/").items()})
     image = golden.given("in/x")
     features = encoder.eval()(image)
     for number, feature in enumerate(reversed(features), 1):
-        summaries(golden, f"eval_c{number}", feature)
+        golden.compare_summaries(f"eval_c{number}", feature)
     encoder.train()
     contents = [encoder(image)[0] for _ in golden.keys(r"out/train\d+_c6")]
     for number, content in enumerate(contents):
@@ -127,7 +111,7 @@ def check_autoencoder(golden: Golden) -> None:
     golden.compare("out/logits", prior.classifier(content))
     reconstruction, mask = prior.decode(noisy, label, prior.style_encoder(image))
     golden.compare("out/mask", mask)
-    summaries(golden, "rec", reconstruction)
+    golden.compare_summaries("rec", reconstruction)
     if prior.draws.unread:
         raise GoldenMismatchError("noise", f"{prior.draws.unread} recorded draws were not asked for")
 

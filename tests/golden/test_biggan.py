@@ -107,22 +107,6 @@ def make_discriminator(args: dict[str, Any], deep: bool) -> Discriminator:
     return discriminator.double()
 
 
-def summaries(golden: Golden, name: str, actual: Tensor) -> None:
-    """Compare whatever a file keeps of a tensor: all of it, every k-th row and column, its norm, its mean."""
-    keys = golden.keys(f"out/{name}(_s\\d+|_l2|_mean)?")
-    if not keys:
-        raise GoldenMismatchError(f"out/{name}", "is not in the file in any form")
-    for key in keys:
-        kind = key.removeprefix(f"out/{name}").removeprefix("_")
-        if kind == "l2":
-            golden.compare(key, actual.norm())
-        elif kind == "mean":
-            golden.compare(key, actual.mean())
-        else:
-            step = int(kind.removeprefix("s") or 1)
-            golden.compare(key, actual[..., ::step, ::step])
-
-
 def official_entry(state: dict[str, Tensor], official: str, known: dict[str, Tensor]) -> Tensor:
     """An entry of our state by its official name; a vector of several is one row of ours."""
     value = state[our_name(official, known)]
@@ -152,13 +136,13 @@ def check_generator(golden: Golden) -> None:
         list(block.children())[-1].register_forward_hook(lambda _, __, out, i=i: seen.__setitem__(i, out))
         for i, block in enumerate(generator.blocks)
     ]
-    summaries(golden, "eval", generator.eval()(latent, label))
+    golden.compare_summaries("eval", generator.eval()(latent, label))
     golden.compare("out/embedding", generator.shared(label))
     for i, feature in seen.items():
-        summaries(golden, f"block{i}", feature)
+        golden.compare_summaries(f"block{i}", feature)
     for hook in hooks:
         hook.remove()
-    summaries(golden, "train", generator.train()(latent, label))
+    golden.compare_summaries("train", generator.train()(latent, label))
     compare_after_training(golden, generator, official)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from golden.golden import Golden, GoldenMismatchError, check, every_file, fit
 from golden.gpunit_data import DATA_KINDS
 from golden.gpunit_experts import EXPERT_KINDS
-from golden.gpunit_prior import PRIOR_KINDS, SIZE, GivenVGG, encoder_name, enlarged, summaries, with_spectral_norm
+from golden.gpunit_prior import PRIOR_KINDS, SIZE, GivenVGG, encoder_name, enlarged, with_spectral_norm
 from golden.recipe import recipe_state
 from zoo.core import Draws, Ema
 from zoo.experts.vgg import VGGFeatures
@@ -78,7 +78,7 @@ def check_generator(golden: Golden) -> None:
     code = generator.encode_style(golden.given("in/style"))
     golden.compare("out/style_code", code)
     image, masks = generator(features, code)
-    summaries(golden, "img", image)
+    golden.compare_summaries("img", image)
     for number, mask in enumerate(masks):
         golden.compare(f"out/mask{number}", mask)
         golden.compare(f"out/mask{number}_zero_fraction", (mask == 0).double().mean())
@@ -87,11 +87,11 @@ def check_generator(golden: Golden) -> None:
         golden.compare(f"out/skip{number}_state", state)
     scales = {int(key.split("scale")[1].split("_")[0]) for key in golden.keys(r"out/scale\d+(_\w+)?")}
     for scale in sorted(scales):
-        summaries(golden, f"scale{scale}", generator(features, code, scale=scale)[0])
+        golden.compare_summaries(f"scale{scale}", generator(features, code, scale=scale)[0])
     image, masks = generator(features, code, skip=False)
     assert masks == []
-    summaries(golden, "img_noskip", image)
-    summaries(golden, "img_useZ", generator(features, golden.given("in/z"))[0])
+    golden.compare_summaries("img_noskip", image)
+    golden.compare_summaries("img_useZ", generator(features, golden.given("in/z"))[0])
 
 
 def check_discriminator(golden: Golden) -> None:
@@ -257,11 +257,11 @@ def check_full_size(golden: Golden) -> None:
     with torch.no_grad():
         features = encoder(image)
         for name in ("c3", "c6"):
-            summaries(golden, name, features[6 - int(name[1:])])
+            golden.compare_summaries(name, features[6 - int(name[1:])])
         code = generator.encode_style(exemplar)
         golden.compare("out/style_code", code)
         translation, masks = generator(features, code)
-        summaries(golden, "img", translation)
+        golden.compare_summaries("img", translation)
         for number, mask in enumerate(masks):
             compare_mask(golden, f"mask{number}", mask)
         layers = [int(key.removeprefix("out/style")) for key in golden.keys(r"out/style\d+")]
@@ -275,7 +275,7 @@ def compare_mask(golden: Golden, name: str, mask: Tensor) -> None:
     """A file keeps every so many-th channel of a mask; as many as the tensors that show them have."""
     shown = golden.keys(f"out/{name}(_s\\d+)?")
     mask = mask[:, :: mask.shape[1] // golden.layout(shown[0]).shape[1]] if shown else mask
-    summaries(golden, name, mask)
+    golden.compare_summaries(name, mask)
 
 
 def official_key(ours: str) -> str:
@@ -366,15 +366,15 @@ def check_inference(golden: Golden) -> None:
     standing = copy.deepcopy(model.sampler).train()
     standing(latent)
     golden.compare("out/codes_eval_mode", standing.eval()(latent))
-    summaries(golden, "content_tensor", model.at_image_size(picture))
+    golden.compare_summaries("content_tensor", model.at_image_size(picture))
     translation = model.translate(picture, reference=style)
-    summaries(golden, "exemplar", translation)
+    golden.compare_summaries("exemplar", translation)
     # The official code cuts off the fractions when it saves a picture; we round, so that is done here.
     saved = ((translation + 1) * 127.5).clamp(0, 255).to(torch.uint8)[0].permute(1, 2, 0)
     for key in golden.keys(r"out/exemplar_u8_s\d+"):
         step = int(key.rpartition("_s")[2])
         golden.compare(key, saved[::step, ::step])
-    summaries(golden, "latent", model.translate(picture, latent=latent))
+    golden.compare_summaries("latent", model.translate(picture, latent=latent))
 
 
 STAGE2_KINDS = {

@@ -16,6 +16,7 @@ from zoo.biggan.layers import Initialisation, Layers, initialise
 from zoo.biggan.losses import LOSSES, Adversarial, orthogonal_penalties
 from zoo.biggan.sampling import Buffers, standing_statistics, truncated_normal
 from zoo.core import Draws, Ema, Player, Translator
+from zoo.core.precision import full
 from zoo.errors import ZooError
 
 MOST_CLASSES_SHOWN = 6
@@ -298,8 +299,7 @@ class BigGAN(Translator):
         else:
             logits = self.discriminator(torch.cat([fake.to(image.dtype), image]), torch.cat([fake_label, label]))
             fake_logits, real_logits = logits.split([len(fake), len(image)])
-        full = torch.promote_types(real_logits.dtype, torch.float32)
-        return real_logits.to(full), fake_logits.to(full)
+        return full(real_logits), full(fake_logits)
 
     def update_generator(self, count: int) -> None:
         """One step: have pictures taken for real ones."""
@@ -307,7 +307,7 @@ class BigGAN(Translator):
             for _ in range(self.generator_accumulations):
                 latent, label = self.codes(count)
                 logits = self.discriminator(self.generator(latent, label), label)
-                loss = self.generator_loss(logits.to(torch.promote_types(logits.dtype, torch.float32)))
+                loss = self.generator_loss(full(logits))
                 player.minimize(loss / self.generator_accumulations)
             self.log_terms({"generator": loss})
             if self.lambda_orthogonal_generator > 0:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 import yaml
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from zoo.cli.fit import ZooCLI, quieten
 from zoo.cli.lookup import find_config, read_yaml
-from zoo.cli.suggest import did_you_mean
+from zoo.cli.parser import CommandParser
 from zoo.core.files import write_atomically
 from zoo.core.images import grid, save_png
 from zoo.core.loading import load_translator
@@ -86,8 +86,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """Parse the command line; what `compare` does not know goes to each `fit`."""
-    parser = _Parser(
+    parser = CommandParser(
         prog="lightning compare",
+        synopsis="A.yaml B.yaml --data DATA.yaml [--seeds 0 1 2]",
         description="Train several recipes on the same data with the same seeds, and judge them alike.",
         epilog="A recipe may carry overlays: zoo/cyclegan.yaml+configs/demo/cyclegan.yaml. Options that compare does not know, "
         "such as --trainer.max_steps 500, are given to every fit.",
@@ -257,12 +258,3 @@ def _moved(value: Any, device: torch.device) -> Any:
 
 def _column(rows: Sequence[Mapping[str, Tensor]], key: str) -> Tensor:
     return torch.cat([row[key].float().cpu() for row in rows])[:GRID_ROWS]
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        option = next((word for word in message.split() if word.startswith("--")), "")
-        hint = did_you_mean(option, ("--data", "--seeds", "--output")) if option and "required" not in message else ""
-        raise ZooError(
-            f"compare: {message}.{hint} Usage: lightning compare A.yaml B.yaml --data DATA.yaml [--seeds 0 1 2]"
-        )

@@ -7,10 +7,10 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from datamodules.scene_looks import LOOKS
 from zoo.biggan.pairs import PairGenerator
 from zoo.cli.fit import quieten
 from zoo.cli.pair_files import BLOCK, MASKS, PairFolder, Quality, Tasks, Work
+from zoo.cli.parser import CommandParser
 from zoo.cli.suggest import did_you_mean
 from zoo.cli.translate import pick_device
 from zoo.errors import ZooError
@@ -76,8 +77,9 @@ def parse(thing: str, arguments: Sequence[str]) -> argparse.Namespace:
     Raises:
         ZooError: an option is unknown, out of range, or missing.
     """
-    parser = _Parser(
+    parser = CommandParser(
         prog=f"lightning generate {thing}",
+        synopsis=USAGE.removeprefix("lightning generate "),
         description="Draw pictures of one latent vector in several classes: <out>/<class>_<kind>/<n>.png, the same n for the same vector. "
         "A command that was stopped is gone on with by the same command."
         if thing == "pairs"
@@ -328,13 +330,3 @@ def overlap(first: Tensor, second: Tensor) -> Tensor:
     """Intersection over union of masks `n 1 h w`, without those pairs in which neither has an object."""
     either = ((first > 0.5) | (second > 0.5)).flatten(1).any(1)
     return object_iou(first, second)[either]
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        words = [word for word in message.split() if word.startswith("--")]
-        hint = did_you_mean(words[0], self._options()) if words and "unrecognized" in message else ""
-        raise ZooError(f"{self.prog.removeprefix('lightning ')}: {message}.{hint} Usage: {USAGE}")
-
-    def _options(self) -> Iterator[str]:
-        return (option for action in self._actions for option in action.option_strings)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser
@@ -21,7 +21,7 @@ from datamodules.unpaired import OneDomain
 from zoo.cli.config_errors import cannot_build
 from zoo.cli.fit import quieten
 from zoo.cli.lookup import read_yaml
-from zoo.cli.suggest import did_you_mean
+from zoo.cli.parser import CommandParser
 from zoo.cli.translate import pick_device
 from zoo.core.checkpoints import SafeCheckpointIO, read_checkpoint
 from zoo.core.loading import find_checkpoint, load_translator
@@ -72,8 +72,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     Raises:
         ZooError: an option is unknown or a word is missing.
     """
-    parser = _Parser(
+    parser = CommandParser(
         prog="lightning sampler",
+        synopsis="RUN [--images FOLDER] [--output FILE]",
         description="Fit the style sampler of a finished checkpoint: it learns the styles of the target domain's pictures.",
         epilog="Example: lightning sampler runs/gpunit/<name>",
     )
@@ -188,13 +189,3 @@ def replace_changed(kept: dict[str, Tensor], before: Mapping[str, Tensor], after
 
 def _say(line: str) -> None:
     print(line, flush=True)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        words = [word for word in message.split() if word.startswith("--")]
-        hint = did_you_mean(words[0], self._options()) if words and "unrecognized" in message else ""
-        raise ZooError(f"sampler: {message}.{hint} Usage: lightning sampler RUN [--images FOLDER] [--output FILE]")
-
-    def _options(self) -> Iterator[str]:
-        return (option for action in self._actions for option in action.option_strings)

@@ -6,11 +6,11 @@ import argparse
 import glob
 import inspect
 import sys
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from PIL import Image
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from datamodules.pictures import BadPictureError, decode
+from zoo.cli.parser import CommandParser
 from zoo.cli.suggest import did_you_mean
 from zoo.core.images import from_uint8, grid, resize, save_png
 from zoo.core.loading import load_translator
@@ -72,6 +73,7 @@ def run(arguments: Sequence[str]) -> int:
     model = load_translator(options.checkpoint).to(pick_device(options.device))
     styles = choose_styles(model, options)
     jobs = plan(pictures, options.output, overwrite=options.overwrite, labels=[style.label for style in styles])
+    domain = own_domain(model) if options.to is None else options.to
     shown: list[list[Tensor]] = []
     failed = 0
     for number, job in enumerate(jobs, start=1):
@@ -83,7 +85,7 @@ def run(arguments: Sequence[str]) -> int:
             continue
         row = [thumbnail(source)]
         for style, output in zip(styles, job.outputs, strict=True):
-            translation = translate_any_size(model, source.to(model.device), options.to, **style.options).cpu()
+            translation = translate_any_size(model, source.to(model.device), domain, **style.options).cpu()
             save_png(translation[0], output)
             print(f"{number}/{len(jobs)}  {job.picture} -> {output}", flush=True)
             if len(shown) < SHEET_ROWS and len(row) <= SHEET_COLUMNS:
@@ -104,8 +106,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     Raises:
         ZooError: an option is unknown or a word is missing.
     """
-    parser = _Parser(
+    parser = CommandParser(
         prog="lightning translate",
+        synopsis="CHECKPOINT IMAGES... --output DIR",
         description="Translate pictures with a trained model.",
         epilog="Examples: lightning translate runs/cyclegan/<name> photos/*.jpg --output translated. In the style of a picture: "
         "lightning translate runs/gpunit/<name> photos --reference dog.jpg --output translated",
@@ -113,7 +116,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("checkpoint", type=Path, help="a checkpoint file, or a run's folder (its newest checkpoint)")
     parser.add_argument("images", nargs="+", help="picture files, folders (searched through) and patterns")
     parser.add_argument("--output", type=Path, required=True, help="folder for the translations, PNG files")
-    parser.add_argument("--to", default="target", help="domain to translate into (default: target)")
+    parser.add_argument("--to", help="domain to translate into (default: the room's own, mostly target)")
     parser.add_argument(
         "--reference",
         nargs="+",
@@ -152,6 +155,11 @@ def translates(model: Translator) -> bool:
 def keywords(model: Translator) -> set[str]:
     """What a room's `translate` can be told beside the picture and the domain."""
     return set(inspect.signature(type(model).translate).parameters) & set(OPTIONS)
+
+
+def own_domain(model: Translator) -> str:
+    """The domain that a room translates into when nobody says: the default of its `translate`."""
+    return str(inspect.signature(type(model).translate).parameters["to"].default)
 
 
 def draws_styles(model: Translator) -> bool:
@@ -379,13 +387,3 @@ def pick_device(name: str) -> torch.device:
             f"--device {name} is not to be had here: {str(error).splitlines()[0]} Try --device cpu."
         ) from error
     return device
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        words = [word for word in message.split() if word.startswith("--")]
-        hint = did_you_mean(words[0], self._options()) if words and "unrecognized" in message else ""
-        raise ZooError(f"translate: {message}.{hint} Usage: lightning translate CHECKPOINT IMAGES... --output DIR")
-
-    def _options(self) -> Iterator[str]:
-        return (option for action in self._actions for option in action.option_strings)

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
 from zoo.errors import ZooError
+
+
+def full(x: Tensor) -> Tensor:
+    """A tensor in float32 at least: means of losses are taken in full precision."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def refuse_half_precision(precision: object) -> None:

@@ -6,16 +6,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from zoo.core.precision import full
 from zoo.errors import ZooError
+from zoo.experts.vgg import VGGFeatures
 
 PERCEPTUAL_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 PERCEPTUAL_WEIGHT = 0.3
 """Of each layer, in the official code."""
 
 
-def full(x: Tensor) -> Tensor:
-    """At least float32: means of losses are taken in full precision."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+def perceptual_network(weights: str, channels: int) -> VGGFeatures:
+    """The VGG-19 of the perceptual loss: with the published weights ("vgg19"), or with random ones ("random")."""
+    return VGGFeatures(19, PERCEPTUAL_LAYERS, base_channels=channels, pretrained=weights == "vgg19")
 
 
 def perceptual_loss(features: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> Tensor:

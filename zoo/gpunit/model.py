@@ -12,13 +12,14 @@ from torch.optim import Adam, Optimizer
 
 from zoo.core import Draws, Ema, Player, Translator, sync
 from zoo.core.images import from_uint8, psnr
+from zoo.core.precision import full
 from zoo.errors import ZooError
 from zoo.experts.ir_se50 import IRSE50
 from zoo.experts.vgg import VGGFeatures
 from zoo.gpunit.content import ContentEncoder, Initialisation, feature_channels, initialise_layers
 from zoo.gpunit.discriminator import Discriminator
 from zoo.gpunit.generator import Generator
-from zoo.gpunit.losses import PERCEPTUAL_LAYERS, full, perceptual_loss, r1_penalty, require_size
+from zoo.gpunit.losses import perceptual_loss, perceptual_network, r1_penalty, require_size
 from zoo.gpunit.sampler import StyleSampler, Watch, fit_sampler, rare_styles, sampler_epochs
 from zoo.weights.gpunit import load_content_encoder, missing_weights
 
@@ -192,9 +193,7 @@ class GPUNIT(Translator):
         if stage != "fit":
             return
         if self.perceptual is not None and self.vgg is None:
-            published = self.perceptual == "vgg19"
-            vgg = VGGFeatures(19, PERCEPTUAL_LAYERS, base_channels=self.perceptual_channels, pretrained=published)
-            self.vgg = vgg.to(self.device)
+            self.vgg = perceptual_network(self.perceptual, self.perceptual_channels).to(self.device)
         if self.lambda_identity > 0 and self.faces is None:
             self.faces = IRSE50(pretrained=True).to(self.device)
 

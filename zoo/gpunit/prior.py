@@ -71,10 +71,11 @@ from torch.optim import Adam, Optimizer
 
 from zoo.core import Player, Translator
 from zoo.core.images import psnr
+from zoo.core.precision import full
 from zoo.errors import ZooError
 from zoo.experts.vgg import VGGFeatures
 from zoo.gpunit.content import CONTENT_SIZE, ContentEncoder, ConvBlock, Initialisation, initialise_layers
-from zoo.gpunit.losses import PERCEPTUAL_LAYERS, full, perceptual_loss, require_size
+from zoo.gpunit.losses import perceptual_loss, perceptual_network, require_size
 from zoo.gpunit.prior_networks import MASK_SIZE, Decoder, DomainClassifier, Statistics, StyleStatisticsEncoder
 from zoo.weights.gpunit import missing_weights
 
@@ -173,10 +174,7 @@ class PriorDistillation(Translator):
         super().setup(stage)
         require_size(self.trainer.datamodule, self.image_size)  # type: ignore[attr-defined]
         if stage == "fit" and self.perceptual is not None and self.vgg is None:
-            published = self.perceptual == "vgg19"
-            self.vgg = VGGFeatures(
-                19, PERCEPTUAL_LAYERS, base_channels=self.perceptual_channels, pretrained=published
-            ).to(self.device)
+            self.vgg = perceptual_network(self.perceptual, self.perceptual_channels).to(self.device)
 
     def encode(self, image: Tensor, *, mirror_style: Tensor | None = None) -> tuple[Tensor, Tensor, list[Statistics]]:
         """Split pictures `b 3 h w`: content, noisy content (each b 1 8 8), statistics of the style.
@@ -297,10 +295,11 @@ class PriorDistillation(Translator):
             first, second = self.content_encoder(x)[0], self.content_encoder(y)[0]
             reconstruction, mask = self.decode(first, batch["x_domain"], self.style_encoder(x))
             guess = self.classifier(first).argmax(1)
+        places = torch.arange(len(x), device=x.device)
         figures = {
             "content_distance": F.l1_loss(first, second),
             "content_distance_others": torch.cdist(first.flatten(1), second.flatten(1), p=1).mean() / first[0].numel(),
-            "content_found": (torch.cdist(first.flatten(1), second.flatten(1)).argmin(1) == _count(x)).float().mean(),
+            "content_found": (torch.cdist(first.flatten(1), second.flatten(1)).argmin(1) == places).float().mean(),
             "domain_accuracy": (guess == batch["x_domain"]).float().mean(),
             "reconstruction_psnr": psnr(reconstruction, x).mean(),
         }
@@ -310,10 +309,6 @@ class PriorDistillation(Translator):
         self.log_dict(named, batch_size=len(x), sync_dist=True)
 
     test_step = validation_step
-
-
-def _count(x: Tensor) -> Tensor:
-    return torch.arange(len(x), device=x.device)
 
 
 def picture_of(content: Tensor, like: Tensor) -> Tensor:

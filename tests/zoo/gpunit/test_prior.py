@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from datamodules import Scenes
 from support.training import fit
+from zoo.cli.translate import own_domain
 from zoo.errors import ZooError
 from zoo.gpunit.content import ContentEncoder, feature_channels
 from zoo.gpunit.prior import PriorDistillation, content_distance, shape_target
@@ -163,6 +164,12 @@ def test_contents_are_exchanged_and_shown() -> None:
     assert one_style.shape == (2, 3, 64, 64)
     assert all(torch.equal(state[name], value) for name, value in prior.state_dict().items())
     assert prior.training
+    assert prior.translate(batch["x"], to=own_domain(prior)).shape == (
+        2,
+        3,
+        64,
+        64,
+    )  # what `lightning translate` asks for
     with pytest.raises(ZooError, match="0 to 2, not 'target'"):
         prior.translate(batch["x"], to="target")
 

@@ -43,7 +43,9 @@ Differences:
       intensity of this kind; its additions, this one and the semi-supervised training, are not in the official code.
     - The sampler translates with standing statistics; the official inference, with those of the latents at hand, which a single latent
       cannot have: `sampler_batch_statistics`. It is fitted once, at the end; the official code fits one for each checkpoint.
-    - `discriminator_learning_rate`, another rate for the discriminator, is ours; the official rate is one for both.
+    - `discriminator_learning_rate`, another rate for the discriminator, and rates that fall towards the end (`decay_begin`,
+      `decay_iterations`) are ours; the official rate is one for both, and stays. So is `discriminator_norm: none`: small
+      discriminators get stuck under spectral norm, some with one seed and not with another; the penalty alone holds them.
     - Codes' nearest samples are searched in float64 instead of by the faiss library; both are exact.
     - Levels of the generator below the finest have colours that nothing trains; they are kept, so that official files fit.
 

@@ -4,13 +4,16 @@ Attribute names and the order of children give the state-dict keys of the offici
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.blocks.spectral_norm import spectral_norm
 from zoo.errors import ZooError
+
+Norm = Literal["spectral", "none"]
 
 LAST_SIZE = 4  # side of the map that the last convolution covers
 
@@ -21,15 +24,16 @@ class DownBlock(nn.Module):
     Args:
         incoming: channels of the input, and of the first convolution.
         outgoing: channels of the output.
+        wrap: puts a norm around a convolution.
     """
 
-    def __init__(self, incoming: int, outgoing: int) -> None:
+    def __init__(self, incoming: int, outgoing: int, wrap: Callable[[nn.Conv2d], nn.Module]) -> None:
         super().__init__()
-        self.conv_0 = spectral_norm(nn.Conv2d(incoming, incoming, 3, padding=1))
-        self.conv_1 = spectral_norm(nn.Conv2d(incoming, outgoing, 3, padding=1))
+        self.conv_0 = wrap(nn.Conv2d(incoming, incoming, 3, padding=1))
+        self.conv_1 = wrap(nn.Conv2d(incoming, outgoing, 3, padding=1))
         self.learned_shortcut = incoming != outgoing
         if self.learned_shortcut:
-            self.conv_s = spectral_norm(nn.Conv2d(incoming, outgoing, 1, bias=False))
+            self.conv_s = wrap(nn.Conv2d(incoming, outgoing, 1, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `b c h w` to `b c' h/2 w/2`."""
@@ -46,27 +50,31 @@ class Discriminator(nn.Module):
         image_size: side of the pictures.
         channels: of the first layer; each block doubles them.
         max_channels: most channels of a block.
+        norm: spectral normalisation of all convolutions, as in the official network, or none.
 
     Raises:
         ZooError: the size is no power of two.
     """
 
-    def __init__(self, image_size: int = 256, channels: int = 64, max_channels: int = 512) -> None:
+    def __init__(
+        self, image_size: int = 256, channels: int = 64, max_channels: int = 512, norm: Norm = "spectral"
+    ) -> None:
         super().__init__()
+        wrap: Callable[[nn.Conv2d], nn.Module] = spectral_norm if norm == "spectral" else nn.Identity()
         blocks = int(math.log2(image_size // LAST_SIZE)) if image_size > LAST_SIZE else 0
         if blocks < 1 or LAST_SIZE * 2**blocks != image_size:
             raise ZooError(
                 f"The discriminator takes pictures of 64, 128, 256, 512, ... pixels, not {image_size}: --model.image_size 256"
             )
         self.image_size = image_size
-        layers: list[nn.Module] = [spectral_norm(nn.Conv2d(3, channels, 3, padding=1))]
+        layers: list[nn.Module] = [wrap(nn.Conv2d(3, channels, 3, padding=1))]
         for _ in range(blocks):
             wider = min(2 * channels, max_channels)
-            layers.append(DownBlock(channels, wider))
+            layers.append(DownBlock(channels, wider, wrap))
             channels = wider
-        layers += [nn.LeakyReLU(0.2), spectral_norm(nn.Conv2d(channels, channels, LAST_SIZE)), nn.LeakyReLU(0.2)]
+        layers += [nn.LeakyReLU(0.2), wrap(nn.Conv2d(channels, channels, LAST_SIZE)), nn.LeakyReLU(0.2)]
         self.model = nn.Sequential(*layers)
-        self.linear = spectral_norm(nn.Conv2d(channels, 1, 1))
+        self.linear = wrap(nn.Conv2d(channels, 1, 1))
 
     def forward(self, image: Tensor, style_layers: Sequence[int] = ()) -> tuple[Tensor, list[Tensor]]:
         """Judge pictures and describe their style in one pass.

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 from torch.optim import Adam, Optimizer
 
+from zoo.blocks.rates import falling_rate
 from zoo.core import Draws, Ema, Player, Translator, sync
 from zoo.core.images import from_uint8, psnr
 from zoo.core.precision import full
@@ -17,7 +18,7 @@ from zoo.errors import ZooError
 from zoo.experts.ir_se50 import IRSE50
 from zoo.experts.vgg import VGGFeatures
 from zoo.gpunit.content import ContentEncoder, Initialisation, feature_channels, initialise_layers
-from zoo.gpunit.discriminator import Discriminator
+from zoo.gpunit.discriminator import Discriminator, Norm
 from zoo.gpunit.generator import Generator
 from zoo.gpunit.losses import perceptual_loss, perceptual_network, r1_penalty, require_size
 from zoo.gpunit.sampler import StyleSampler, Watch, fit_sampler, rare_styles, sampler_epochs
@@ -71,6 +72,7 @@ class GPUNIT(Translator):
         bottleneck: of the style encoder.
         discriminator_channels: of the discriminator's first layer.
         discriminator_max_channels: of its widest layers.
+        discriminator_norm: spectral normalisation, as in the official code, or none (ours): a small network learns sooner without.
         content_encoder: where its weights come from: `content_encoder`, the published ones; `demo`, a small one for 64x64 rendered
             scenes; a path, of a file or of a run of the first stage; `random`, for tests. A checkpoint holds them from then on.
         perceptual: "vgg19" for the published weights, "random" for a network of random weights, null for no perceptual loss.
@@ -91,6 +93,8 @@ class GPUNIT(Translator):
         discriminator_learning_rate: another one for the discriminator (ours); null for the same.
         betas: of Adam.
         weight_decay: of Adam.
+        decay_begin: iteration from which both rates fall on a straight line (ours).
+        decay_iterations: in so many iterations, to 0; 0 keeps them, as the official code does.
         ema_decay: share of the old average that the generator's moving average keeps per iteration.
         latent_channels: of the sampler's noise.
         sampler_channels: of its hidden layers.
@@ -114,6 +118,7 @@ class GPUNIT(Translator):
         bottleneck: int = 64,
         discriminator_channels: int = 64,
         discriminator_max_channels: int = 512,
+        discriminator_norm: Norm = "spectral",
         content_encoder: str = "content_encoder",
         perceptual: Literal["vgg19", "random"] | None = "vgg19",
         perceptual_channels: int = 64,
@@ -133,6 +138,8 @@ class GPUNIT(Translator):
         discriminator_learning_rate: float | None = None,
         betas: tuple[float, float] = (0.0, 0.99),
         weight_decay: float = 1e-4,
+        decay_begin: int = 0,
+        decay_iterations: int = 0,
         ema_decay: float = 0.999,
         latent_channels: int = 128,
         sampler_channels: int = 128,
@@ -146,7 +153,9 @@ class GPUNIT(Translator):
         self.content_encoder = ContentEncoder(content_channels, image_size)
         features = feature_channels(content_channels, image_size)
         self.generator = Generator(features, generator_channels, style_channels, style_width, bottleneck)
-        self.discriminator = Discriminator(image_size, discriminator_channels, discriminator_max_channels)
+        self.discriminator = Discriminator(
+            image_size, discriminator_channels, discriminator_max_channels, discriminator_norm
+        )
         self.style_layers = [style_layer] if isinstance(style_layer, int) else list(style_layer)
         self.discriminator.require_layers(self.style_layers)
         for network in (self.content_encoder, self.generator, self.discriminator):
@@ -172,6 +181,7 @@ class GPUNIT(Translator):
         self.style_flip, self.all_skip = style_flip, all_skip
         self.adam = partial(Adam, lr=learning_rate, betas=betas, weight_decay=weight_decay)
         self.discriminator_learning_rate = discriminator_learning_rate or learning_rate
+        self.schedule = partial(falling_rate, decay_begin, decay_iterations)
         self.sampler_steps, self.sampler_batch = sampler_steps, sampler_batch
         self.mitigate_style_bias, self.sampler_batch_statistics = mitigate_style_bias, sampler_batch_statistics
 
@@ -299,11 +309,12 @@ class GPUNIT(Translator):
         return torch.stack(pictures)
 
     def configure_optimizers(self) -> list[Optimizer]:
-        """One Adam for the generator with its style encoder, one for the discriminator."""
-        judge = self.discriminator
+        """One Adam for the generator with its style encoder, one for the discriminator, on one schedule."""
+        generator = self.adam(self.generator.parameters())
+        discriminator = self.adam(self.discriminator.parameters(), lr=self.discriminator_learning_rate)
         return self.players(
-            Player("generator", self.adam(self.generator.parameters()), [self.generator]),
-            Player("discriminator", self.adam(judge.parameters(), lr=self.discriminator_learning_rate), [judge]),
+            Player("generator", generator, [self.generator], self.schedule),
+            Player("discriminator", discriminator, [self.discriminator], self.schedule),
         )
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:

@@ -360,3 +360,16 @@ def test_validation_logs_reconstruction_and_content(tmp_path: Path) -> None:
     figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
     assert 0 < figures["val/reconstruction_psnr"] < 60
     assert figures["val/content_distance"] > 0
+
+
+def test_both_rates_fall_to_zero_where_they_are_told_to(tmp_path: Path) -> None:
+    rooms = []
+    for iterations, rates in ((3, [0.005, 0.01]), (4, [0.0, 0.0])):
+        torch.manual_seed(0)
+        rooms.append(
+            GPUNIT(**SMALL, learning_rate=0.01, discriminator_learning_rate=0.02, decay_begin=1, decay_iterations=2)
+        )
+        trainer = fit(rooms[-1], iterations, tmp_path)
+        assert [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers] == pytest.approx(rates)
+    one, other = (dict(room.named_parameters()) for room in rooms)
+    assert all(torch.equal(one[name], other[name]) for name in one if not name.startswith("ema."))

@@ -138,3 +138,18 @@ def test_what_does_not_fit_is_refused() -> None:
             discriminator.require_layers(layers)
     with pytest.raises(ZooError, match="4 features"):
         Generator([1, 8, 4])
+
+
+def test_a_discriminator_without_spectral_norm_is_the_same_network_with_its_plain_weights() -> None:
+    normalised, plain = Discriminator(64, 4, 8).eval(), Discriminator(64, 4, 8, norm="none").eval()
+    assert any(isinstance(module, SpectralNorm) for module in normalised.modules())
+    assert not any(isinstance(module, SpectralNorm) for module in plain.modules())
+    assert count(plain) == count(normalised)
+    for name, module in normalised.named_modules():
+        if isinstance(module, nn.Conv2d):
+            plain.get_submodule(name).load_state_dict(
+                {"weight": module.weight, "bias": module.bias} if module.bias is not None else {"weight": module.weight}
+            )
+    image = normal(2, 3, 64, 64)
+    for given, wanted in zip(plain(image, (2, 4)), normalised(image, (2, 4)), strict=True):
+        torch.testing.assert_close(given, wanted)

@@ -1,9 +1,20 @@
 """Callbacks: staged training, and what every run keeps and shows."""
 
+from zoo.callbacks.adaptive_lambda import AdaptiveLambda
 from zoo.callbacks.checkpoints import Checkpoints
 from zoo.callbacks.metrics import Metrics
 from zoo.callbacks.progress import Progress
 from zoo.callbacks.run_folder import RunFolder
 from zoo.callbacks.samples import SampleGrids
+from zoo.callbacks.staging import EnterStage, FreezeNetworks
 
-__all__ = ["Checkpoints", "Metrics", "Progress", "RunFolder", "SampleGrids"]
+__all__ = [
+    "AdaptiveLambda",
+    "Checkpoints",
+    "EnterStage",
+    "FreezeNetworks",
+    "Metrics",
+    "Progress",
+    "RunFolder",
+    "SampleGrids",
+]

@@ -10,6 +10,7 @@ from zoo.errors import ZooError
 
 ROOMS: dict[str, str] = {
     "cyclegan": "zoo.cyclegan:CycleGAN",
+    "sat": "zoo.sat:SAT",
     "biggan": "zoo.biggan:BigGAN",
     "gpunit": "zoo.gpunit:GPUNIT",
     "gpunit_prior": "zoo.gpunit.prior:PriorDistillation",

@@ -16,7 +16,7 @@ from zoo.cli.new_room import FILES, fill, next_steps, write_room
 from zoo.errors import ZooError
 
 REPOSITORY = Path(__file__).parent.parent.parent
-NAMES = ("mypaper", "my_second_paper", "sat")
+NAMES = ("mypaper", "my_second_paper", "singan")
 """Our own name, one of several words, and one that is planned."""
 
 
@@ -46,12 +46,12 @@ def test_the_files_of_a_new_room_are_sound(name: str, tmp_path: Path) -> None:
 
 
 def test_a_planned_paper_starts_with_its_story(tmp_path: Path) -> None:
-    room = write_room("sat", tmp_path)[0]
-    paper = parse_story("sat", compile_docstring(room), room)
-    assert (paper.short, paper.published) == ("SAT", "IEEE TIP 2019")
-    assert paper.title.startswith("Show, Attend and Translate")
-    assert paper.sections["Cite"].startswith("@misc{yang2019sat,")
-    assert "Take 'sat' out of zoo/planned.yaml." in next_steps("sat", [room], tmp_path)
+    room = write_room("singan", tmp_path)[0]
+    paper = parse_story("singan", compile_docstring(room), room)
+    assert (paper.short, paper.published) == ("SinGAN", "ICCV 2019")
+    assert paper.title.startswith("Learning a Generative Model")
+    assert paper.sections["Cite"].startswith("@misc{shaham2019singan,")
+    assert "Take 'singan' out of zoo/planned.yaml." in next_steps("singan", [room], tmp_path)
     mine = write_room("mypaper", tmp_path)[0]
     assert parse_story("mypaper", compile_docstring(mine), mine).short == "Mypaper"
     assert "planned" not in next_steps("mypaper", [mine], tmp_path)

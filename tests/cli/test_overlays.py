@@ -47,9 +47,10 @@ def holds(printed: Any, written: Any) -> bool:
 
 
 def meant_for(overlay: Path) -> list[Path]:
-    """`demo/<recipe>.yaml` is for that recipe, data for those that learn from the same kind of batches, the rest for all."""
+    """`demo/<recipe>.yaml` and `demo/<recipe>_<what>.yaml` are for that recipe, data for those that learn from such batches."""
     if overlay.parent.name == "demo":
-        return [path for path in RECIPES if path.stem == overlay.stem]
+        named = [path for path in RECIPES if f"{overlay.stem}_".startswith(f"{path.stem}_")]
+        return sorted(named, key=lambda path: len(path.stem))[-1:]
     if overlay.parent.name == "data":
         return [path for path in RECIPES if "datamodules.UnpairedFolders" in path.read_text()]
     return RECIPES

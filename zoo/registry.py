@@ -10,6 +10,7 @@ from zoo.errors import ZooError
 
 ROOMS: dict[str, str] = {
     "cyclegan": "zoo.cyclegan:CycleGAN",
+    "aggan": "zoo.aggan:AGGAN",
     "sat": "zoo.sat:SAT",
     "biggan": "zoo.biggan:BigGAN",
     "gpunit": "zoo.gpunit:GPUNIT",

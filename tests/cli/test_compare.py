@@ -74,6 +74,24 @@ def test_recipes_are_trained_judged_and_shown_alike(folder: Path, capsys: pytest
     assert (folder / "out" / "grid.png").read_bytes() == both
 
 
+ATTENTIVE = """
+model:
+  init_args: {generator_channels: 4, residual_blocks: 1, attention_channels: 4, discriminator_channels: 4, discriminator_layers: 1}
+"""
+
+
+def test_attention_is_compared_where_a_room_gives_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "attentive.yaml").write_text(ATTENTIVE)
+    recipes = ["zoo/cyclegan.yaml+tiny.yaml", "zoo/aggan.yaml+attentive.yaml"]
+    assert main(["compare", *recipes, "--data", "scenes.yaml", "--output", "out", *OPTIONS]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("attention IoU")]
+    cells = line.removeprefix("attention IoU").split()
+    with (folder / "out" / "table.csv").open(newline="") as file:
+        rows = {row["recipe"]: row for row in csv.DictReader(file)}
+    assert cells == ["-", f"{float(rows['aggan+attentive']['attention_iou']):.4g}", "-", "-", "-"]
+    assert rows["cyclegan+tiny"]["attention_iou"] == ""
+
+
 def test_folders_without_truth_are_compared_by_validation_measures(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from zoo.core import sync
 from zoo.core.translator import Translator
@@ -15,6 +18,40 @@ LOGGED = (
     *("style_accuracy", "object_iou", "background_change", "error", "psnr", "attention_iou"),
     *("style_distance", "style_distance_others", "style_choice"),
 )
+
+
+def gives_attention(room: type[Translator]) -> bool:
+    """Whether a room's `translate` can give attention maps beside its translations."""
+    return "return_attention" in signature(room.translate).parameters
+
+
+def judge_batch(tally: Tally, model: Translator, batch: Mapping[str, Tensor]) -> Tensor:
+    """Translate a batch of rendered scenes as `predict` does, and count it.
+
+    Args:
+        tally: what the batch is added to.
+        model: the translator; where it gives attention maps, they are judged too.
+        batch: `source`, `target`, `counterpart`, `mask` and `counterpart_mask` of scenes whose truth is known.
+
+    Returns:
+        The translations.
+    """
+    attention: Tensor | None = None
+    if gives_attention(type(model)) and type(model).translate_batch is Translator.translate_batch:
+        translation, attention = model.translate(batch["source"], return_attention=True)  # type: ignore[call-arg]
+    else:
+        translation = model.translate_batch(batch)
+    tally.update(
+        translation.float(),
+        batch["source"].float(),
+        batch["counterpart"].float(),
+        batch["mask"].float(),
+        1,
+        references=batch["target"].float(),
+        attention=attention,
+        counterpart_masks=batch["counterpart_mask"].float(),
+    )
+    return translation
 
 
 class SceneJudge(Callback):
@@ -62,16 +99,7 @@ class SceneJudge(Callback):
         assert self._tally is not None
         assert isinstance(pl_module, Translator)
         with pl_module.aside("judge", batch_idx):
-            translation = pl_module.translate_batch(batch)
-        self._tally.update(
-            translation.float(),
-            batch["source"].float(),
-            batch["counterpart"].float(),
-            batch["mask"].float(),
-            1,
-            references=batch["target"].float(),
-            counterpart_masks=batch["counterpart_mask"].float(),
-        )
+            judge_batch(self._tally, pl_module, batch)
 
     on_test_batch_end = on_validation_batch_end
 

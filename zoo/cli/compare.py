@@ -17,6 +17,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from zoo.callbacks.judging import judge_batch
 from zoo.cli.fit import ZooCLI, quieten
 from zoo.cli.lookup import find_config, read_yaml
 from zoo.cli.parser import CommandParser
@@ -25,6 +26,7 @@ from zoo.core.images import grid, save_png
 from zoo.core.loading import load_translator
 from zoo.core.runs import Run, find_run
 from zoo.errors import ZooError
+from zoo.metrics.judge import Judge, Tally
 
 FIGURES = {
     "style_accuracy": "style accuracy",
@@ -169,25 +171,15 @@ def judge(model: Any, data: Any, name: str, run_: Run) -> tuple[dict[str, float]
     """Judge a model on the test data; where the true translation is unknown, its validation measures stand in."""
     data.setup("test")
     rows: list[Mapping[str, Tensor]] = []
-    tally = None
+    tally: Tally | None = None
     loader = data.test_dataloader() or data.val_dataloader()
     for batch in loader:
         batch = data.on_after_batch_transfer({k: _moved(v, model.device) for k, v in batch.items()}, 0)
-        translation = model.translate_batch(batch)
         if "counterpart" in batch:
-            if tally is None:
-                from zoo.metrics.judge import Judge, Tally
-
-                tally = Tally(Judge.load(data.domains).to(model.device))
-            tally.update(
-                translation,
-                batch["source"],
-                batch["counterpart"],
-                batch["mask"],
-                1,
-                references=batch["target"],
-                counterpart_masks=batch["counterpart_mask"],
-            )
+            tally = tally or Tally(Judge.load(data.domains).to(model.device))
+            translation = judge_batch(tally, model, batch)
+        else:
+            translation = model.translate_batch(batch)
         if sum(len(row["source"]) for row in rows) < GRID_ROWS:
             rows.append({**batch, "translation": translation})
         elif tally is None:

@@ -18,12 +18,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from datamodules.pictures import BadPictureError, decode
+from zoo.callbacks.judging import gives_attention
 from zoo.cli.parser import CommandParser
 from zoo.cli.suggest import did_you_mean
 from zoo.core.images import from_uint8, grid, resize, save_png
 from zoo.core.loading import load_translator
 from zoo.core.translator import Translator
 from zoo.errors import ZooError
+from zoo.registry import ROOMS, room_class
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 SHEET = "sheet.png"
@@ -53,10 +55,17 @@ class Style:
 
 @dataclass(frozen=True)
 class Job:
-    """One picture and where its translations go, one per style."""
+    """One picture and where its translations go, one per style.
+
+    Attributes:
+        picture: what is translated.
+        outputs: files of the translations.
+        maps: files of their attention maps; empty where none are asked for.
+    """
 
     picture: Path
     outputs: tuple[Path, ...]
+    maps: tuple[Path, ...] = ()
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -72,7 +81,9 @@ def run(arguments: Sequence[str]) -> int:
     pictures = find_pictures(options.images)
     model = load_translator(options.checkpoint).to(pick_device(options.device))
     styles = choose_styles(model, options)
-    jobs = plan(pictures, options.output, overwrite=options.overwrite, labels=[style.label for style in styles])
+    labels = [style.label for style in styles]
+    maps = None if options.attention is None else Path(options.attention or options.output)
+    jobs = plan(pictures, options.output, overwrite=options.overwrite, labels=labels, maps=maps)
     domain = own_domain(model) if options.to is None else options.to
     shown: list[list[Tensor]] = []
     failed = 0
@@ -84,19 +95,26 @@ def run(arguments: Sequence[str]) -> int:
             print(f"lightning: left out {job.picture}: {error}", file=sys.stderr)
             continue
         row = [thumbnail(source)]
-        for style, output in zip(styles, job.outputs, strict=True):
-            translation = translate_any_size(model, source.to(model.device), domain, **style.options).cpu()
-            save_png(translation[0], output)
+        for index, (style, output) in enumerate(zip(styles, job.outputs, strict=True)):
+            given = (model, source.to(model.device), domain)
+            if job.maps:
+                images: tuple[Tensor, ...] = attend_any_size(*given, **style.options)
+            else:
+                images = (translate_any_size(*given, **style.options),)
+            for image, path in zip(images, (output, *job.maps[index : index + 1]), strict=True):
+                save_png(image[0].cpu(), path)
             print(f"{number}/{len(jobs)}  {job.picture} -> {output}", flush=True)
             if len(shown) < SHEET_ROWS and len(row) <= SHEET_COLUMNS:
-                row.append(thumbnail(translation))
+                row += [thumbnail(image.cpu()) for image in images]
         if len(shown) < SHEET_ROWS:
             shown.append(row)
     if shown and options.sheet:
-        save_png(sheet(shown, styles), options.output / SHEET)
+        save_png(sheet(shown, styles, attention=maps is not None), options.output / SHEET)
         print(f"Side by side: {options.output / SHEET}")
     each = f", in {len(styles)} styles each" if len(styles) > 1 else ""
     print(f"{len(jobs) - failed} of {len(jobs)} pictures are translated{each}, in {options.output}")
+    if maps is not None:
+        print(f"Attention maps: {maps}")
     return 1 if failed else 0
 
 
@@ -132,6 +150,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--correspondence",
         type=float,
         help="how closely a translation follows the picture's content, for models that know it (1 as trained)",
+    )
+    parser.add_argument(
+        "--attention",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="for models that have it, save where each picture was repainted, white on black: in DIR, or as <name>_attention.png "
+        "beside the translation",
     )
     parser.add_argument("--size", type=int, help="shrink or enlarge the shorter side to this many pixels first")
     parser.add_argument("--no-sheet", dest="sheet", action="store_false", help=f"write no side-by-side {SHEET}")
@@ -172,6 +198,11 @@ def needs_exemplar(model: Translator) -> bool:
     return "reference" in keywords(model) and not draws_styles(model)
 
 
+def attentive_rooms() -> str:
+    """The names of our rooms whose translations come with attention maps, as a list for a sentence."""
+    return ", ".join(name for name in sorted(ROOMS) if gives_attention(room_class(name))) or "none"
+
+
 def choose_styles(model: Translator, options: argparse.Namespace) -> list[Style]:
     """In which styles every picture is translated, by what the model can do and what was asked for.
 
@@ -191,6 +222,8 @@ def choose_styles(model: Translator, options: argparse.Namespace) -> list[Style]
         if asked[keyword] and keyword not in known:
             option = "--seed" if keyword == "latent" and options.latents is None else option
             raise ZooError(f"{room} {lack}: leave {option} out.")
+    if options.attention is not None and not gives_attention(type(model)):
+        raise ZooError(f"{room} gives no attention maps: leave --attention out. Rooms that do: {attentive_rooms()}.")
     common = {} if options.correspondence is None else {"correspondence": options.correspondence}
     if options.reference:
         return [
@@ -257,35 +290,55 @@ def find_pictures(given: Sequence[str]) -> list[Path]:
     return list(found)
 
 
-def plan(pictures: Sequence[Path], output: Path, *, overwrite: bool, labels: Sequence[str] = ("",)) -> list[Job]:
+def plan(
+    pictures: Sequence[Path],
+    output: Path,
+    *,
+    overwrite: bool,
+    labels: Sequence[str] = ("",),
+    maps: Path | None = None,
+) -> list[Job]:
     """Where each translation goes: `<name>.png` or `<name>_<label>.png`, with the folder in front where two would share a name.
+
+    An attention map bears the name of its translation in another folder, and ends in `_attention` in the same.
 
     Args:
         pictures: to be translated.
         output: the folder.
         overwrite: whether files that are there may be replaced.
         labels: of the styles; an empty one leaves no trace in the name.
+        maps: the folder of attention maps; None for none.
 
     Raises:
         ZooError: a file is there already and `overwrite` is off; nothing was done yet.
     """
-    if output.exists() and not output.is_dir():
-        raise ZooError(f"--output {output} is a file; expected a folder (it is made when missing).")
+    for option, folder in (("--output", output), ("--attention", maps)):
+        if folder is not None and folder.exists() and not folder.is_dir():
+            raise ZooError(f"{option} {folder} is a file; expected a folder (it is made when missing).")
+    beside = maps is not None and maps.resolve() == output.resolve()
     jobs: list[Job] = []
     taken = {Path(SHEET).stem}
     for picture in pictures:
-        outputs = []
+        outputs, attention = [], []
         for label in labels:
             name = free_name(picture, taken, f"_{label}" if label else "")
             taken.add(name)
             outputs.append(output / f"{name}.png")
-        jobs.append(Job(picture, tuple(outputs)))
-    there = [path for path in [*(path for job in jobs for path in job.outputs), output / SHEET] if path.exists()]
+            if maps is None:
+                continue
+            if beside:
+                name = free_name(picture, taken, f"_{label}_attention" if label else "_attention")
+                taken.add(name)
+            attention.append(maps / f"{name}.png")
+        jobs.append(Job(picture, tuple(outputs), tuple(attention)))
+    files = [path for job in jobs for path in (*job.outputs, *job.maps)]
+    there = [path for path in [*files, output / SHEET] if path.exists()]
     if there and not overwrite:
         raise ZooError(f"{there[0]} is there already ({len(there)} such files). Give another --output, or --overwrite.")
     inputs = {picture.resolve() for picture in pictures}
-    if clash := next((p for job in jobs for p in job.outputs if p.resolve() in inputs), None):
-        raise ZooError(f"{clash} is one of the pictures to translate, and would be replaced. Give another --output.")
+    if clash := next((path for path in files if path.resolve() in inputs), None):
+        option = "--output" if clash.parent == output else "--attention"
+        raise ZooError(f"{clash} is one of the pictures to translate, and would be replaced. Give another {option}.")
     return jobs
 
 
@@ -321,6 +374,23 @@ def translate_any_size(model: Translator, image: Tensor, to: str, **options: Any
         to: the domain to translate into.
         **options: further keywords of `translate`.
     """
+    padded = pad_to_size(model, image)
+    return cut_back(model.translate(padded, to=to, **options), padded, image)
+
+
+def attend_any_size(model: Translator, image: Tensor, to: str, **options: Any) -> tuple[Tensor, Tensor]:
+    """Translate a picture of any size as `translate_any_size` does, by a model that gives attention maps.
+
+    Returns:
+        The translation, and the attention as a grey picture `1 1 h w` in [-1, 1], white where the picture was repainted.
+    """
+    padded = pad_to_size(model, image)
+    translation, attention = model.translate(padded, to=to, return_attention=True, **options)  # type: ignore[call-arg]
+    return cut_back(translation, padded, image), cut_back(2 * attention - 1, padded, image)
+
+
+def pad_to_size(model: Translator, image: Tensor) -> Tensor:
+    """Mirror a picture `1 3 h w` at its right and lower edge until its sides are what a model's networks can take."""
     height, width = image.shape[-2:]
     least = [max(side, model.smallest_size) for side in (width, height)]
     right, below = (
@@ -334,8 +404,13 @@ def translate_any_size(model: Translator, image: Tensor, to: str, **options: Any
             step_right, step_below = right, below
         padded = F.pad(padded, (0, step_right, 0, step_below), mode=mode)
         right, below = right - step_right, below - step_below
-    translation = model.translate(padded, to=to, **options)
-    return translation[..., :height, :width] if translation.shape[-2:] == padded.shape[-2:] else translation
+    return padded
+
+
+def cut_back(result: Tensor, padded: Tensor, image: Tensor) -> Tensor:
+    """Cut what a model made of a padded picture to the picture's size, unless it is of a size of its own."""
+    height, width = image.shape[-2:]
+    return result[..., :height, :width] if result.shape[-2:] == padded.shape[-2:] else result
 
 
 def thumbnail(image: Tensor) -> Tensor:
@@ -345,23 +420,28 @@ def thumbnail(image: Tensor) -> Tensor:
     return resize(image, max(1, round(height * scale)), max(1, round(width * scale)), filter="bilinear").clamp(-1, 1)
 
 
-def sheet(rows: Sequence[Sequence[Tensor]], styles: Sequence[Style]) -> Image.Image:
+def sheet(rows: Sequence[Sequence[Tensor]], styles: Sequence[Style], *, attention: bool = False) -> Image.Image:
     """All pictures side by side: the sources in the first column, a column per style, exemplars on top of theirs.
 
     Args:
         rows: thumbnails of a source and its translations, `1 3 h w` each.
         styles: of the translations.
+        attention: whether an attention map `1 1 h w` follows each translation; it gets a column of its own.
     """
-    shown = styles[: len(rows[0]) - 1]
+    step = 2 if attention else 1
+    shown = styles[: (len(rows[0]) - 1) // step]
     top = [style.exemplar for style in shown]
     if any(exemplar is not None for exemplar in top):
         blank = torch.ones(1, 3, 1, 1)
-        rows = [[blank, *(blank if exemplar is None else thumbnail(exemplar) for exemplar in top)], *rows]
+        above = [blank if exemplar is None else thumbnail(exemplar) for exemplar in top]
+        rows = [[blank, *(image for each in above for image in (each, blank[:, :1])[:step])], *rows]
     columns = {"source": [row[0] for row in rows]}
     for number, style in enumerate(shown, start=1):
         label = style.label or "translation"
         label = label if len(label) <= SHEET_LABEL and label not in columns else f"{number} {label[: SHEET_LABEL - 4]}"
-        columns[label] = [row[number] for row in rows]
+        columns[label] = [row[1 + step * (number - 1)] for row in rows]
+        if attention:
+            columns["attention" if len(shown) == 1 else f"{number} attention"] = [row[step * number] for row in rows]
     return grid({label: stacked(images) for label, images in columns.items()})
 
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from datamodules import Scenes
 from support.commands import lightning, only_run, rows, write_recipe
 from support.styled import SAMPLER, registered, styled_recipe
+from zoo.blocks.attention import attention_iou
+from zoo.callbacks.judging import gives_attention, judge_batch
+from zoo.core.translator import Translator
+from zoo.metrics.judge import Judge, Tally
 
 
 def test_figures_are_logged_and_the_table_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,3 +62,65 @@ def test_exemplars_of_a_batch_are_what_its_translations_are_judged_by(
         if figure == "own exemplar nearer":
             assert float(cells[-1]) > 0.9  # the true counterpart has the exemplar's style
             assert float(cells[2]) == 1  # and the exemplar itself is it
+
+
+ATTENTIVE: dict[str, Any] = {
+    "class_path": "zoo.aggan.AGGAN",
+    "init_args": {
+        "generator_channels": 4,
+        "residual_blocks": 1,
+        "attention_channels": 4,
+        "discriminator_channels": 4,
+        "discriminator_layers": 1,
+    },
+}
+
+
+def test_attention_is_judged_where_a_room_gives_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, changes in (("aggan", {"model": ATTENTIVE}), ("cyclegan", {})):
+        folder = tmp_path / name
+        folder.mkdir()
+        recipe = write_recipe(folder, judge={"enabled": True}, **changes)
+        assert lightning("fit", "--config", recipe, "--trainer.max_steps", 2) == 0
+        table = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("attention IoU")]
+        (row,) = [row for row in rows(only_run(folder / "runs")) if row["iteration"] == "2"]
+        if name == "cyclegan":
+            assert table == []
+            assert "val/attention_iou" not in row
+            continue
+        (words,) = table
+        assert words[:2] == ["attention", "IoU"]
+        assert words[3:] == ["-"] * 4  # the baselines attend to nothing
+        assert float(words[2]) == pytest.approx(float(row["val/attention_iou"]), abs=5e-4)
+        assert 0 <= float(row["val/attention_iou_target"]) <= 1
+
+
+class Attentive(Translator):
+    """Gives the negative, and pretends to have looked at the darker half."""
+
+    def translate(self, image: torch.Tensor, *, to: str = "target", return_attention: bool = False) -> Any:
+        attention = (image.mean(1, keepdim=True) < 0).float()
+        return (-image, attention) if return_attention else -image
+
+
+class OfItsOwn(Attentive):
+    """Translates batches in a way of its own."""
+
+    def translate_batch(self, batch: Any) -> torch.Tensor:
+        return batch["target"]
+
+
+def test_a_batch_is_translated_once_and_its_attention_counted() -> None:
+    data = Scenes(size=64, batch_size=8, validation_count=8)
+    data.setup("validate")
+    batch = data.on_after_batch_transfer(next(iter(data.val_dataloader())), 0)
+    for room, attentive in ((Attentive(), True), (OfItsOwn(), False)):
+        tally = Tally(Judge.load(("plain", "striped")))
+        translation = judge_batch(tally, room, batch)
+        assert torch.equal(translation, -batch["source"] if attentive else batch["target"])
+        report = tally.compute()
+        assert gives_attention(type(room))
+        assert ("attention_iou" in report) == attentive
+        if attentive:
+            _, attention = room.translate(batch["source"], return_attention=True)
+            assert report["attention_iou"] == pytest.approx(attention_iou(attention, batch["mask"]).mean().item())

@@ -12,6 +12,8 @@ ROOMS: dict[str, str] = {
     "cyclegan": "zoo.cyclegan:CycleGAN",
     "aggan": "zoo.aggan:AGGAN",
     "sat": "zoo.sat:SAT",
+    "unit": "zoo.unit:UNIT",
+    "unit_digits": "zoo.unit.digits:UNITDigits",
     "biggan": "zoo.biggan:BigGAN",
     "gpunit": "zoo.gpunit:GPUNIT",
     "gpunit_prior": "zoo.gpunit.prior:PriorDistillation",

@@ -6,7 +6,7 @@ import errno
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,19 +16,23 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from datamodules import BigGANPairs
-from support.biggan import finished_run, registered
+from support.biggan import finished_run, official, registered, tiny
 from support.commands import lightning
 from zoo.biggan.pairs import PairGenerator
 from zoo.cli import generate as command
-from zoo.cli import pair_files
+from zoo.cli import pair_files, pair_scores
 from zoo.cli.generate import correlation, device_name, quality_of, shard_of
 from zoo.cli.pair_files import BLOCK, Quality
 from zoo.core import files
+from zoo.core.images import from_uint8
 from zoo.core.runs import Run
 from zoo.errors import ZooError
+from zoo.experts.vgg_classifier import VGGClassifier
+from zoo.metrics.judge import Judge
+from zoo.metrics.judge_networks import resized
 
 DOMAINS = ["0_plain", "1_striped", "2_dotted"]
 
@@ -164,6 +168,12 @@ def test_more_can_be_asked_for_later_and_nothing_is_lost(
 # Quality
 
 
+def alone(names: Sequence[str] = ("7_bird", "9"), classes: int = 1000, judges: bool = False) -> Any:
+    """As much of a source as is asked for: by default a published generator that came without a discriminator."""
+    model = SimpleNamespace(classes=classes)
+    return SimpleNamespace(judges=judges, weights="G.pth", model=model, names=lambda: list(names))
+
+
 def test_the_best_of_every_block_are_kept_in_all_classes_together(run: Run, tmp_path: Path) -> None:
     manifest = generated(run, tmp_path / "out", per_domain=15, keep=0.5)
     latents = manifest["latents"]
@@ -211,15 +221,117 @@ def test_equals_are_ranked_by_their_numbers_and_classes_count_alike() -> None:
 
 
 def test_the_default_filter_is_the_discriminator_where_there_is_one() -> None:
-    with_one, without = SimpleNamespace(judges=True, weights="a"), SimpleNamespace(judges=False, weights="b")
-    assert quality_of(with_one, "auto", None) == Quality(command.KEPT_BY_DEFAULT)
-    assert quality_of(with_one, "none", None) is None
-    assert quality_of(with_one, "auto", 1.0) is None
-    assert quality_of(without, "auto", None) is None
-    with pytest.raises(ZooError, match=r"--keep 0\.5 needs a score of pictures, and b brings no discriminator"):
-        quality_of(without, "auto", 0.5)
-    with pytest.raises(ZooError, match="brings no discriminator to score"):
-        quality_of(without, "discriminator", None)
+    with_one, without = alone(judges=True), alone()
+    assert quality_of(with_one, "auto", None, None) == ("discriminator", Quality(command.KEPT_BY_DEFAULT))
+    assert quality_of(with_one, "auto", None, 0.5) == ("discriminator", Quality(1.0, 0.5))
+    assert quality_of(with_one, "none", None, None) == ("none", None)
+    assert quality_of(with_one, "auto", 1.0, None) == ("none", None)
+    assert quality_of(without, "auto", None, None) == ("none", None)
+    assert quality_of(without, "vgg19", None, None) == ("vgg19", Quality(command.KEPT_BY_DEFAULT))
+    assert quality_of(without, "vgg19", 0.1, 0.2) == ("vgg19", Quality(0.1, 0.2))
+
+
+@pytest.mark.parametrize(
+    ("score", "keep", "least", "message"),
+    [
+        (
+            "auto",
+            0.5,
+            None,
+            r"--keep 0\.5 needs a score of pictures, and G\.pth brings no discriminator\. Type --score vgg19 .* or",
+        ),
+        ("auto", None, 0.2, r"--least-score 0\.2 needs a score of pictures, and G\.pth brings"),
+        ("none", 0.5, None, r"--keep 0\.5 needs a score of pictures, and --score none was given"),
+        ("discriminator", None, None, r"G\.pth brings no discriminator to score pictures\. Type --score vgg19"),
+        ("judge", None, None, r"--score judge knows the objects of rendered scenes .*, and 7_bird is none of them"),
+    ],
+)
+def test_a_score_that_cannot_be_had_is_refused_with_what_to_type(
+    score: Any, keep: float | None, least: float | None, message: str
+) -> None:
+    with pytest.raises(ZooError, match=message):
+        quality_of(alone(), score, keep, least)
+
+
+def test_a_classifier_of_other_classes_is_refused() -> None:
+    scenes = alone(names=["0_plain", "1_striped"], classes=2)
+    with pytest.raises(ZooError, match=r"vgg19 knows ImageNet's 1,000 classes, and G\.pth has 2\. Type --score judge"):
+        quality_of(scenes, "vgg19", None, None)
+    assert quality_of(scenes, "judge", 0.5, None) == ("judge", Quality(0.5))
+
+
+def generator_alone(folder: Path) -> Path:
+    """A generator in the official layout, in a file without a discriminator."""
+    torch.save(official(tiny(ema_decay=0).generator, converted=False), folder / "G_ema.pth")
+    return folder / "G_ema.pth"
+
+
+def test_pictures_of_a_generator_alone_are_ranked_by_the_judge(tmp_path: Path) -> None:
+    weights = Run(generator_alone(tmp_path))
+    arguments = [*words(weights, tmp_path / "out", "--score", "judge", keep=0.5, per_domain=12)]
+    place = arguments.index("all")
+    arguments[place : place + 1] = ["0_plain", "2_dotted"]
+    assert lightning("generate", *arguments) == 0
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["settings"]["score"] == "judge"
+    assert manifest["complete"]
+    latents = manifest["latents"]
+    source = PairGenerator(str(weights.folder), ["0_plain", "2_dotted"], statistics="running")
+    source.setup()
+    judge = Judge.load(("plain", "dotted"))
+    probabilities = []
+    for place in range(2):
+        pictures = source.draw(range(2 * BLOCK), torch.full((2 * BLOCK,), place))
+        seen = resized(from_uint8(pictures))
+        column = judge.domain_of_class.tolist().index(place)
+        probabilities.append(judge.classifier(seen, judge.segmenter(seen).sigmoid()).softmax(1)[:, column])
+    scores = torch.stack(probabilities, 1)
+    for number in range(2 * BLOCK):
+        assert latents[str(number)]["score"] == pytest.approx(float(scores[number].mean()), abs=1e-4)
+    expected = Quality(0.5).judge(range(BLOCK), scores[:BLOCK])
+    assert [latents[str(n)]["kept"] for n in range(BLOCK)] == [expected[n]["kept"] for n in range(BLOCK)]
+
+
+def test_latent_vectors_below_the_least_score_are_left_out_however_few_remain(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], drawn: list[tuple[int, int]]
+) -> None:
+    every = generated(run, tmp_path / "every", keep=0.95, per_domain=38)["latents"]
+    scores = sorted(facts["score"] for facts in every.values())
+    least = (scores[19] + scores[20]) / 2
+    manifest = generated(run, tmp_path / "out", "--least-score", least, keep=None, per_domain=40)
+    kept = [int(n) for n, facts in manifest["latents"].items() if facts["kept"]]
+    assert kept == [int(n) for n, facts in every.items() if facts["score"] >= least]
+    assert len(kept) == 20
+    assert set(content(tmp_path / "out")) == {f"{domain}/{n}.png" for domain in DOMAINS for n in kept}
+    assert manifest["complete"]
+    said = capsys.readouterr().out
+    assert (
+        f"20 pictures of each class, fewer than the 40 asked for: the other latent vectors score below {least}" in said
+    )
+    drawn.clear()
+    assert generated(run, tmp_path / "out", "--least-score", least, keep=None, per_domain=40) == manifest
+    assert drawn == []
+    nothing = generated(run, tmp_path / "none", "--least-score", 1e9, keep=None, per_domain=40)
+    assert nothing["complete"]
+    assert nothing["files"] == {}
+
+
+def test_vgg_scores_the_class_that_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = VGGClassifier(pretrained=False, base_channels=2, hidden_channels=16)
+    for layer in (*small.features, *small.classifier):
+        if isinstance(layer, nn.Conv2d | nn.Linear):  # as strong as need be for answers that differ
+            nn.init.kaiming_normal_(layer.weight, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(pair_scores, "VGGClassifier", lambda: small)
+    names = ["7_bird", "151_dog"]
+    source = SimpleNamespace(classes={"7_bird": 7, "151_dog": 151}, names=lambda: names)
+    score = pair_scores.scorer("vgg19", source, torch.device("cpu"))
+    assert score is not None
+    pictures = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    domains = torch.tensor([0, 1, 1, 0, 1])
+    table = small(from_uint8(pictures)).softmax(1)
+    expected = torch.stack([table[row, [7, 151][domain]] for row, domain in enumerate(domains.tolist())])
+    torch.testing.assert_close(score(pictures, domains), expected)
+    assert len(set(expected.tolist())) == 5
 
 
 # Masks
@@ -260,9 +372,10 @@ def test_weights_that_cannot_be_had_are_named_before_any_work(
     monkeypatch.setenv("ZOO_OFFLINE", "1")
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
     run = Run(Path("biggan_deep_128"))
-    assert lightning("generate", *words(run, tmp_path / "out", "--masks", "mask_rcnn")) == 2
+    assert lightning("generate", *words(run, tmp_path / "out", "--masks", "mask_rcnn", "--score", "vgg19")) == 2
     said = capsys.readouterr().err
     assert "lightning download biggan_deep_128" in said
+    assert "lightning download vgg19" in said
     assert "lightning download mask_rcnn" in said
     assert not (tmp_path / "out").exists()
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from torch import Tensor
 
 from zoo import registry
 from zoo.biggan import BigGAN
@@ -68,3 +69,22 @@ def finished_run(folder: Path, model: BigGAN | None = None, names: tuple[str, ..
     data = {"class_path": "datamodules.Scenes", "init_args": {"task": "domains", "domains": list(names)}}
     run.config.write_text(yaml.safe_dump({"data": data}))
     return run
+
+
+def official(model: Any, converted: bool) -> dict[str, Tensor]:
+    """A generator's state in the official layout; converted files of TF-Hub have no `sv0`."""
+    renamed = {}
+    for key, value in model.state_dict().items():
+        if key.endswith("num_batches_tracked") or (converted and key.endswith("0.sigma")):
+            continue
+        for ours, theirs in (
+            (".parametrizations.weight.original", ".weight"),
+            (".parametrizations.weight.0.u", ".u0"),
+            (".parametrizations.weight.0.sigma", ".sv0"),
+            ("output_layer.0.weight", "output_layer.0.gain"),
+            (".norm.running_", ".stored_"),
+            ("output_layer.0.running_", "output_layer.0.stored_"),
+        ):
+            key = key.replace(ours, theirs)
+        renamed[key] = value
+    return renamed

@@ -228,13 +228,15 @@ class BigGAN(Translator):
         """What pictures are drawn with: the moving average, or the generator where there is none."""
         return self.generator if self.ema is None else self.ema["generator"]
 
-    def translate(self, image: Tensor, *, to: str = "target") -> Tensor:
-        """Refuse: BigGAN has no input picture.
+    def translate_batch(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Refuse, where `lightning predict` asks: BigGAN has no input picture, and so no `translate` either.
 
         Raises:
             ZooError: always.
         """
-        raise ZooError("BigGAN draws pictures from latent codes and translates none; `generate` draws.")
+        raise ZooError(
+            "BigGAN draws pictures from latent codes and translates none. Draw some: lightning generate pairs --help"
+        )
 
     # Training ---------------------------------------------------------------------------------------------------------------
 

@@ -10,30 +10,30 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from datamodules.scene_looks import LOOKS
 from zoo.biggan.pairs import PairGenerator
 from zoo.cli.fit import quieten
-from zoo.cli.pair_files import BLOCK, MASKS, PairFolder, Quality, Tasks, Work
+from zoo.cli.pair_files import BLOCK, MANIFEST, MASKS, PairFolder, Quality, Tasks, Work
+from zoo.cli.pair_scores import SCORES, Score, chosen_score, refuse_other_than_scenes, scorer
 from zoo.cli.parser import CommandParser
 from zoo.cli.suggest import did_you_mean
 from zoo.cli.translate import pick_device
 from zoo.errors import ZooError
 from zoo.experts.mask_rcnn import MaskRCNN
+from zoo.experts.vgg_classifier import VGGClassifier
 from zoo.metrics.judge import object_iou
 from zoo.metrics.scene_objects import SceneObjects
 from zoo.weights.preflight import missing_weights
 
 THINGS = ("pairs", "correlation")
 USAGE = "lightning generate pairs --weights CHECKPOINT --domains CLASS... --per-domain N --out DIR"
-Scorer = Literal["auto", "discriminator", "none"]
 MASKERS = ("none", "judge", "mask_rcnn")
-KEPT_BY_DEFAULT = 0.65  # where the weights bring a discriminator
+KEPT_BY_DEFAULT = 0.65  # where there is a score, and no least one
 WRITERS = 4
 
 
@@ -127,9 +127,16 @@ def parse(thing: str, arguments: Sequence[str]) -> argparse.Namespace:
         )
         parser.add_argument(
             "--score",
-            choices=("auto", "discriminator", "none"),
+            choices=SCORES,
             default="auto",
-            help="what ranks them (default: a discriminator, if any)",
+            help="what ranks them: the weights' own discriminator; vgg19, by the probability of ImageNet's class; the judge, by "
+            "that of the scenes' look (default: a discriminator, where the weights bring one)",
+        )
+        parser.add_argument(
+            "--least-score",
+            type=float,
+            help="leave out latent vectors whose mean score over the classes is lower, also where fewer than --per-domain remain: a "
+            "probability, or a discriminator's logit (default: none; with it, --keep is 1)",
         )
         parser.add_argument("--masks", choices=MASKERS, default="none", help="what finds the objects (default: none)")
         parser.add_argument(
@@ -153,6 +160,7 @@ def parse(thing: str, arguments: Sequence[str]) -> argparse.Namespace:
 def lacks(options: argparse.Namespace) -> list[str]:
     """What the command needs and this machine lacks, before any work."""
     found = missing_weights(options.weights, "--weights")
+    found += VGGClassifier.missing({}) if getattr(options, "score", "") == "vgg19" else []
     return found + (MaskRCNN.missing({}) if getattr(options, "masks", "") == "mask_rcnn" else [])
 
 
@@ -180,22 +188,22 @@ def device_name(given: str, environment: Mapping[str, str] = os.environ) -> str:
     return given
 
 
-def quality_of(source: PairGenerator, score: Scorer, keep: float | None) -> Quality | None:
-    """The filter that was asked for; None for none.
+def quality_of(
+    source: PairGenerator, score: Score, keep: float | None, least: float | None
+) -> tuple[Score, Quality | None]:
+    """What ranks pictures, and the filter that was asked for; none for none.
 
     Raises:
         ZooError: a share is to be kept, and nothing can say which.
     """
-    judged = source.judges and score != "none"
-    if score == "discriminator" and not source.judges:
-        raise ZooError(
-            f"{source.weights} brings no discriminator to score pictures. Leave --score out, and --keep too."
-        )
-    if keep is not None and keep < 1 and not judged:
-        reason = "--score none was given" if score == "none" else f"{source.weights} brings no discriminator"
-        raise ZooError(f"--keep {keep} needs a score of pictures, and {reason}. Leave --keep out to keep all.")
-    share = (KEPT_BY_DEFAULT if judged else 1.0) if keep is None else keep
-    return Quality(share) if share < 1 else None
+    asked = "" if least is None else f"--least-score {least}"
+    if keep is not None and keep < 1:
+        asked = f"--keep {keep}"
+    score = chosen_score(score, source, asked)
+    if score == "none":
+        return score, None
+    share = (KEPT_BY_DEFAULT if least is None else 1.0) if keep is None else keep
+    return (score, Quality(share, least)) if share < 1 or least is not None else ("none", None)
 
 
 def finder(name: str, domains: Sequence[str], device: torch.device) -> Callable[[Tensor], Tensor] | None:
@@ -212,29 +220,19 @@ def finder(name: str, domains: Sequence[str], device: torch.device) -> Callable[
     return None
 
 
-def refuse_other_than_scenes(domains: Sequence[str], asked: str, advice: str) -> None:
-    """Refuse to have the scenes' judge look at classes that are no looks of scenes.
-
-    Raises:
-        ZooError: a domain is none.
-    """
-    if strange := [name for name in domains if name.partition("_")[2] not in LOOKS]:
-        raise ZooError(
-            f"{asked} finds the objects of rendered scenes ({', '.join(LOOKS)}), and {strange[0]} is none of them. {advice}"
-        )
-
-
 def generate(source: PairGenerator, device: torch.device, options: argparse.Namespace) -> int:
     """Draw, write, rank and mask this process' part."""
-    quality = quality_of(source, options.score, options.keep)
+    score, quality = quality_of(source, options.score, options.keep, options.least_score)
     part, parts = shard_of(options.shard)
     settings = {
         **source.settings(),
         "size": source.image_size,
-        "score": "discriminator" if quality else "none",
+        "score": score,
         "keep": quality.share if quality else 1.0,
+        "least_score": quality.least if quality else None,
         "block": BLOCK,
     }
+    rank = scorer(score, source, device)
     if options.masks == "judge":
         finder("judge", source.names(), device)  # refuses before anything is written
     folder = PairFolder(
@@ -244,9 +242,12 @@ def generate(source: PairGenerator, device: torch.device, options: argparse.Name
     mine = range(part, folder.blocks, parts)
     latents = sum(min(folder.kept_per_block, folder.per_domain - block * folder.kept_per_block) for block in mine)
     total = latents * len(folder.names) * (1 if find is None else 2)
-    kept = f", of {BLOCK} latent vectors the best {quality.per_truncation} kept" if quality else ""
+    kept = ""
+    if quality:
+        least = "" if quality.least is None else f" whose score is {quality.least} or more"
+        kept = f", of {BLOCK} latent vectors the best {quality.per_truncation}{least} kept by {score}"
     print(
-        f"{len(folder.names)} classes, {folder.per_domain} pictures each, drawn by {source.weights}{kept}, to {folder.folder}"
+        f"{len(folder.names)} classes, {folder.per_domain} pictures each, drawn by {source.weights}{kept}, to {options.out}"
     )
     if parts > 1:
         print(f"This is part {part + 1} of {parts}: {latents} latent vectors")
@@ -255,7 +256,7 @@ def generate(source: PairGenerator, device: torch.device, options: argparse.Name
         tqdm(total=total, unit="picture", file=sys.stderr, disable=None) as bar,
         ThreadPoolExecutor(WRITERS) as pool,
     ):
-        work = Work(folder, source, device, options.batch_size, find, bar.update, Tasks(pool))
+        work = Work(folder, source, device, options.batch_size, rank, find, bar.update, Tasks(pool))
         for block in mine:
             work.do(block)
     seconds = time.monotonic() - start
@@ -265,11 +266,16 @@ def generate(source: PairGenerator, device: torch.device, options: argparse.Name
         if work.drawn
         else "nothing was lacking"
     )
-    print(f"{speed}; {folder.folder / 'manifest.json'} lists {len(manifest['files'])} files")
+    print(f"{speed}; {options.out / MANIFEST} lists {len(manifest['files'])} files")
     if empty := sum(mask["covered"] == 0 for mask in manifest["mask_files"].values()):
         print(f"On {empty} of {len(manifest['mask_files'])} pictures no object was found: their masks are black")
     if not manifest["complete"]:
         print("Not complete yet: other parts are still to be done")
+    elif (there := len(manifest["files"]) // len(folder.names)) < folder.per_domain:
+        print(
+            f"{there} pictures of each class, fewer than the {folder.per_domain} asked for: the other latent vectors score below "
+            f"{options.least_score}. For more of them: the same with a larger --per-domain"
+        )
     return 0
 
 

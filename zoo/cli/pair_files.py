@@ -35,7 +35,7 @@ MANIFEST, WORK = "manifest.json", ".generation"
 Place = tuple[int, int]  # of a picture: its number and its domain
 MASKS = "_mask"  # at the end of the folder's name
 JPEG_QUALITY = 95
-KEPT_IN_MEMORY = 1 << 29  # bytes of a block's pictures, so that those that are kept need not be drawn twice
+KEPT_IN_MEMORY = 1 << 30  # bytes of a block's pictures, so that those that are kept need not be drawn twice
 PATIENCE = 600.0  # seconds for other processes to write the manifest
 
 
@@ -46,7 +46,6 @@ class Pictures(Protocol):
     def truncations(self) -> Sequence[float]: ...  # noqa: D102
     def names(self) -> list[str]: ...  # noqa: D102
     def draw(self, numbers: Sequence[int], domains: Tensor) -> Tensor: ...  # noqa: D102
-    def scores(self, pictures: Tensor, domains: Tensor) -> Tensor: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,11 @@ class Quality:
 
     Attributes:
         share: of the latent vectors of each truncation that is kept, rounded to a number of `BLOCK`, at least one.
+        least: mean score over all classes below which a latent vector goes whatever its rank; None for no such.
     """
 
     share: float
+    least: float | None = None
 
     @property
     def per_truncation(self) -> int:
@@ -75,13 +76,19 @@ class Quality:
             scores: (n, domains), the higher the better.
 
         Returns:
-            By number: the quality, 0 to 1, the rank, counted from 1, and whether it is kept.
+            By number: the mean score, the quality, 0 to 1, the rank, counted from 1, and whether it is kept.
         """
         beaten = (scores[:, None] > scores[None]).sum(1).double()  # n k
         quality = beaten.mean(1) / max(1, len(numbers) - 1)
+        means = [round(mean, 6) for mean in scores.double().mean(1).tolist()]
         order = (-quality).argsort(dim=0, stable=True).tolist()
         return {
-            numbers[row]: {"quality": round(float(quality[row]), 6), "rank": rank, "kept": rank <= self.per_truncation}
+            numbers[row]: {
+                "score": means[row],
+                "quality": round(float(quality[row]), 6),
+                "rank": rank,
+                "kept": rank <= self.per_truncation and (self.least is None or means[row] >= self.least),
+            }
             for rank, row in enumerate(order, start=1)
         }
 
@@ -226,7 +233,7 @@ class PairFolder:
             complete = True
             for block in range(self.blocks):
                 record = self.record(block)
-                ready = bool(record["files"]) and len(record["files"]) >= len(self.names) * len(
+                ready = bool(record["latents"]) and len(record["files"]) >= len(self.names) * len(
                     self.wanted(block, record)
                 )
                 complete = complete and ready and (self.masks == "none" or len(record["masks"]) == len(record["files"]))
@@ -252,6 +259,7 @@ class Work:
         source: where they come from.
         device: that draws.
         batch_size: pictures drawn at a time.
+        rank: scores pictures, see `zoo.cli.pair_scores`; None where all are kept.
         find: makes masks, uint8 b 3 h w from uint8 b 3 h w; None for none.
         progress: told how many more pictures, and masks, are ready.
         tasks: write files.
@@ -263,12 +271,13 @@ class Work:
         source: Pictures,
         device: torch.device,
         batch_size: int,
+        rank: Callable[[Tensor, Tensor], Tensor] | None,
         find: Callable[[Tensor], Tensor] | None,
         progress: Callable[[int], object],
         tasks: Tasks,
     ) -> None:
         self.folder, self.source, self.device, self.batch_size = folder, source, device, batch_size
-        self.find, self.progress, self.tasks = find, progress, tasks
+        self.rank, self.find, self.progress, self.tasks = rank, find, progress, tasks
         self.drawn = 0
 
     @cached_property
@@ -306,13 +315,13 @@ class Work:
         numbers, truncations = folder.numbers(block), folder.truncations
         latents: dict[str, Any] = {str(n): {"truncation": truncations[n % len(truncations)]} for n in numbers}
         pictures: dict[Place, Tensor] = {}
-        if folder.quality is None:
+        if folder.quality is None or self.rank is None:
             return latents, pictures
         scores = torch.zeros(len(numbers), len(folder.names))
         for batch in self._drawn(block, {(number, domain) for number in numbers for domain in self._domains}):
             images = torch.stack([image for _, image in batch]).to(self.device)
             rows, columns = (torch.tensor(part) for part in zip(*(place for place, _ in batch), strict=True))
-            scores[rows - numbers[0], columns] = self.source.scores(images, columns.to(self.device)).float().cpu()
+            scores[rows - numbers[0], columns] = self.rank(images, columns.to(self.device)).float().cpu()
             if len(numbers) * len(folder.names) * images[0].numel() <= KEPT_IN_MEMORY:
                 pictures |= dict(batch)
         for turn in range(len(truncations)):

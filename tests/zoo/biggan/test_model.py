@@ -15,6 +15,7 @@ from datamodules import Scenes
 from support.training import fit
 from zoo.biggan import BigGAN
 from zoo.biggan.sampling import cut_to_uint8, interpolate, standing_statistics, truncated_normal
+from zoo.cli.translate import translates
 from zoo.errors import ZooError
 
 LOOKS = ("plain", "striped", "dotted")
@@ -282,9 +283,10 @@ def test_codes_of_another_length_are_refused() -> None:
         small().generate(torch.zeros(2, 9), torch.zeros(2, dtype=torch.int64))
 
 
-def test_it_translates_nothing() -> None:
-    with pytest.raises(ZooError, match="translates none"):
-        small().translate(torch.zeros(1, 3, 32, 32))
+def test_it_translates_nothing_and_no_command_says_it_does() -> None:
+    assert not translates(small())
+    with pytest.raises(ZooError, match=r"translates none\. Draw some: lightning generate pairs"):
+        small().translate_batch({"image": torch.zeros(1, 3, 32, 32)})
 
 
 def test_a_sample_grid_shows_a_code_in_every_class() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from support.biggan import LOOKS, finished_run, registered, tiny
+from support.biggan import LOOKS, finished_run, official, registered, tiny
 from zoo.biggan import pairs
 from zoo.biggan.pairs import PairGenerator, full_precision, load_biggan, resolve_domains
 from zoo.core.images import from_uint8, to_uint8
@@ -139,25 +139,6 @@ def test_what_is_missing_is_said_without_a_download(tmp_path: Path, monkeypatch:
 
 
 # Official layouts
-
-
-def official(model: Any, converted: bool) -> dict[str, Tensor]:
-    """A generator's state in the official layout; converted files of TF-Hub have no `sv0`."""
-    renamed = {}
-    for key, value in model.state_dict().items():
-        if key.endswith("num_batches_tracked") or (converted and key.endswith("0.sigma")):
-            continue
-        for ours, theirs in (
-            (".parametrizations.weight.original", ".weight"),
-            (".parametrizations.weight.0.u", ".u0"),
-            (".parametrizations.weight.0.sigma", ".sv0"),
-            ("output_layer.0.weight", "output_layer.0.gain"),
-            (".norm.running_", ".stored_"),
-            ("output_layer.0.running_", "output_layer.0.stored_"),
-        ):
-            key = key.replace(ours, theirs)
-        renamed[key] = value
-    return renamed
 
 
 @pytest.mark.parametrize("converted", [False, True])

@@ -1,6 +1,6 @@
 """Preparation of pictures, reproduced to the bit: a resize by PIL, crop, sides rounded to multiples of 4, flip.
 
-CycleGAN resizes with PIL's bicubic filter, GP-UNIT with its bilinear one.
+CycleGAN resizes with PIL's bicubic filter, GP-UNIT and UNIT with its bilinear one; UNIT keeps the aspect ratio.
 
 Randomness is explicit: a transform is a fixed part (`resize`, which a cache may keep) and a part that is told where to crop
 and whether to flip (`finish`); `draw` takes both from a generator.
@@ -17,7 +17,9 @@ from PIL import Image
 from datamodules.errors import DataError
 from zoo.core.images import resize_pixels
 
-Preprocess = Literal["resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "none"]
+Preprocess = Literal[
+    "resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "shorter_side", "shorter_side_and_crop", "none"
+]
 Interpolation = Literal["bicubic", "bilinear"]
 Pixels = NDArray[np.uint8]
 
@@ -46,7 +48,9 @@ class Transform:
     Args:
         preprocess: `resize_and_crop`: to a square of `load_size`, the aspect ratio NOT kept, then a square crop of `size`.
             `crop`: the crop alone. `scale_width`: width to `load_size`, height in proportion but at least `size`.
-            `scale_width_and_crop`: that, then the crop. `none`: the picture as it is.
+            `scale_width_and_crop`: that, then the crop. `shorter_side`: the shorter side to `load_size`, the longer one in proportion,
+            cut down to whole pixels as torchvision's Resize does. `shorter_side_and_crop`: that, then the crop. `none`: the picture
+            as it is.
         load_size: side in pixels before the crop; used by the modes that resize.
         size: side of the crop in pixels.
         channels: 3 for RGB, 1 for grey (converted before anything else).
@@ -85,7 +89,7 @@ class Transform:
     @property
     def resizes(self) -> bool:
         """Whether pictures are brought to `load_size`."""
-        return self.preprocess.startswith(("resize", "scale_width"))
+        return self.preprocess.startswith(("resize", "scale_width", "shorter_side"))
 
     @property
     def crops(self) -> bool:
@@ -117,6 +121,9 @@ class Transform:
         """Height and width after `resize`."""
         if self.preprocess == "resize_and_crop":
             return self.load_size, self.load_size
+        if self.preprocess.startswith("shorter_side"):
+            longer = int(self.load_size * max(height, width) / min(height, width))
+            return (self.load_size, longer) if height <= width else (longer, self.load_size)
         if not self.resizes or (width == self.load_size and height >= self.size):
             return height, width
         return int(max(self.load_size * height / width, self.size)), self.load_size

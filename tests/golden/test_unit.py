@@ -161,10 +161,7 @@ def check_master_perceptual(golden: Golden) -> None:
 
 def check_master_data(golden: Golden) -> None:
     picture = golden.given("in/image_uint8_hwc").numpy()
-    height, width = picture.shape[:2]
-    size = golden.config["new_size"]
-    sides = (size, int(size * width / height)) if height <= width else (int(size * height / width), size)
-    pixels = Transform("none", interpolation="bilinear")._to(picture, *sides)
+    pixels = Transform("shorter_side", load_size=golden.config["new_size"], interpolation="bilinear").resize(picture)
     golden.compare("out/tensor", from_uint8(torch.from_numpy(pixels.copy()).permute(2, 0, 1)))
 
 

@@ -46,7 +46,7 @@ Differences:
     - The later code's rate falls one iteration before each multiple of 100,000, here too.
     - With `lambda_cycle` 0 that code stops; here the cycle is left out.
     - The perceptual loss takes Caffe's VGG from torchvision's copy; the official one is a file of Lua's Torch.
-    - A moving average of the generators (`ema_decay`) is ours.
+    - A moving average of the generators (`ema_decay`) is ours, as is a common start of both domains (`same_start`).
 
 Checkpoints:
     The authors published generators of both codes (unit_gta2city.pt; cat2tiger, corgi2husky, synthia2cityscape): `lightning download
@@ -54,7 +54,8 @@ Checkpoints:
     licence (CC BY-NC-SA 4.0) is non-commercial.
 
 State:
-    trains, translates both ways, equals the official codes' numbers; not trained to the paper's figures
+    trains, translates both ways, equals the official codes' numbers; neither the demo nor the paper's experiments were trained to
+    their end
 
 Cite::
 

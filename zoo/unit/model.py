@@ -57,6 +57,17 @@ def initialise_as(variant: Variant, generators: nn.Module, discriminators: nn.Mo
             nn.init.normal_(layer.weight, 0.0, 0.02)
 
 
+def copy_source(generators: CoupledGenerators, channels: tuple[int, int]) -> None:
+    """Give the target's own layers the source's weights."""
+    if channels[0] != channels[1]:
+        raise ZooError(
+            f"The domains' pictures have {channels[0]} and {channels[1]} channels, so their layers can't start alike: "
+            "--model.same_start false"
+        )
+    for part in (generators.encoders, generators.decoders):
+        part["target"].load_state_dict(part["source"].state_dict())
+
+
 def step_decay(interval: int, factor: float, iteration: int) -> float:
     """Factor of the learning rate in a 0-based iteration: `factor` once more every so many iterations, one too early.
 
@@ -105,6 +116,8 @@ class UNIT(Translator):
         kl_of: `code`, the noisy one, as in the paper's code, or its `mean`, as in the later one.
         perceptual: `vgg16_caffe` for published weights, `random` for a network of random weights.
         perceptual_channels: of VGG's first block; 64 in the published network.
+        same_start: whether the target's own layers of the generators start as copies of the source's (ours): translations then begin as
+            reconstructions, in the source's colours, which a short training may not find from two random starts.
         learning_rate: of Adam, for both players.
         betas: of Adam.
         weight_decay: of Adam.
@@ -113,7 +126,8 @@ class UNIT(Translator):
         ema_decay: share of the old average that the generators' moving average (ours) keeps per iteration; 0 for none.
 
     Raises:
-        ZooError: more blocks or layers are shared than there are, or the perceptual loss is to look at other pictures than RGB.
+        ZooError: more blocks or layers are shared than there are, the perceptual loss is to look at other pictures than RGB, or
+            domains of different channels are to start alike.
     """
 
     def __init__(
@@ -150,6 +164,7 @@ class UNIT(Translator):
         kl_of: Literal["code", "mean"] = "code",
         perceptual: Literal["vgg16_caffe", "random"] = "vgg16_caffe",
         perceptual_channels: int = 64,
+        same_start: bool = False,
         learning_rate: float = 1e-4,
         betas: tuple[float, float] = (0.5, 0.999),
         weight_decay: float = 1e-4,
@@ -189,6 +204,8 @@ class UNIT(Translator):
             look = (discriminator_norm, discriminator_activation, discriminator_padding)
             self.discriminators = PooledDiscriminators(*judging, discriminator_scales, *look)
         initialise_as(variant, self.generators, self.discriminators)
+        if same_start:
+            copy_source(self.generators, pictures)
         self.ema = Ema({"generators": self.generators}, decay=ema_decay) if ema_decay > 0 else None
         self.vgg: VGGFeatures | None = None  # comes with `setup`: who translates needs none
 

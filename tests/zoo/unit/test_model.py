@@ -165,6 +165,17 @@ def test_the_moving_average_translates_where_there_is_one(tmp_path: Path) -> Non
     assert not torch.equal(model.translate(picture), translation)
 
 
+@pytest.mark.parametrize("options", [{}, LATER], ids=["paper", "later"])
+def test_with_the_same_start_translations_begin_as_reconstructions(tmp_path: Path, options: dict[str, Any]) -> None:
+    apart, alike, picture = small(**options), small(**options, same_start=True, ema_decay=0.5), noise(1, 3, 16, 16)
+    assert not torch.equal(apart.translate(picture), apart.reconstruct(picture))
+    assert torch.equal(alike.translate(picture), alike.reconstruct(picture))
+    fit(alike, 1, tmp_path, data=scenes(), precision="32-true")
+    assert not torch.equal(alike.translate(picture), alike.reconstruct(picture))  # equal, not tied
+    with pytest.raises(ZooError, match=r"1 and 3 channels.*--model\.same_start false"):
+        small(source_channels=1, same_start=True)
+
+
 # 7: sharing ------------------------------------------------------------------------------------------------------------------------
 
 

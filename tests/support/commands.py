@@ -105,6 +105,8 @@ def _run(log: Path, words: list[str]) -> None:
     os.dup2(output, 2)
     # As in any process of the command: its loaders' workers are its own children, and notice when it is killed.
     multiprocessing.set_start_method("fork", force=True)
+    # A shell that started the tests in its background lets them ignore this signal; the command is asked as from a terminal.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
     sys.argv = ["lightning", *words]
     sys.exit(lightning(*words))

@@ -5,7 +5,7 @@
 Each measurement is a process of its own, in which a real Trainer runs the room's own training step on the CPU in float32. Times are
 medians after a warm-up. "plain" is the same iteration in plain PyTorch, timed in turn with the room's: the difference is what the
 house costs. The ratios are of CPU time on one thread, which others on the machine disturb least. The official seconds are scaled
-to this machine by five matrix products; see `rooms.py` for how much that says.
+to this machine by five matrix products; see `rooms` for how much that says.
 """
 
 import argparse

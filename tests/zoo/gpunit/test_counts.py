@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 import pytest
 import torch
 from benchmarks.driving import Counts, Flops, drive
-from benchmarks.rooms import SMALL_GPUNIT, SMALL_PRIOR, pairs, unpaired
+from benchmarks.rooms.common import pairs, unpaired
+from benchmarks.rooms.gpunit import SMALL_GPUNIT, SMALL_PRIOR
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks.rooms import SMALL_GPUNIT, SMALL_PRIOR
+from benchmarks.rooms.gpunit import SMALL_GPUNIT, SMALL_PRIOR
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from torch import Tensor
 

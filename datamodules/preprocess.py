@@ -1,6 +1,7 @@
 """Preparation of pictures, reproduced to the bit: a resize by PIL, crop, sides rounded to multiples of 4, flip.
 
-CycleGAN resizes with PIL's bicubic filter, GP-UNIT and UNIT with its bilinear one; UNIT keeps the aspect ratio.
+CycleGAN resizes with PIL's bicubic filter, GP-UNIT and UNIT with its bilinear one; UNIT keeps the aspect ratio. AGGAN resizes as
+TensorFlow 1 did.
 
 Randomness is explicit: a transform is a fixed part (`resize`, which a cache may keep) and a part that is told where to crop
 and whether to flip (`finish`); `draw` takes both from a generator.
@@ -15,12 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from datamodules.errors import DataError
+from datamodules.tensorflow_resize import resize_bilinear
 from zoo.core.images import resize_pixels
 
 Preprocess = Literal[
     "resize_and_crop", "crop", "scale_width", "scale_width_and_crop", "shorter_side", "shorter_side_and_crop", "none"
 ]
-Interpolation = Literal["bicubic", "bilinear"]
+Interpolation = Literal["bicubic", "bilinear", "bilinear_tensorflow"]
 Pixels = NDArray[np.uint8]
 
 
@@ -55,7 +57,8 @@ class Transform:
         size: side of the crop in pixels.
         channels: 3 for RGB, 1 for grey (converted before anything else).
         multiple: at last, both sides are rounded to multiples of it by a resize; networks that halve twice need 4.
-        interpolation: PIL's filter of every resize.
+        interpolation: of every resize: PIL's `bicubic` or `bilinear`; or `bilinear_tensorflow`, TensorFlow 1's, whose results are
+            rounded to whole grey levels here.
 
     Raises:
         DataError: an argument is out of range.
@@ -77,7 +80,9 @@ class Transform:
             if getattr(self, name) < 1:
                 raise DataError(f"{name} is {getattr(self, name)}; it is a number of pixels and must be at least 1.")
         if self.interpolation not in get_args(Interpolation):
-            raise DataError(f"interpolation is {self.interpolation!r}; it must be 'bicubic' or 'bilinear'.")
+            raise DataError(
+                f"interpolation is {self.interpolation!r}; it must be one of {', '.join(get_args(Interpolation))}."
+            )
         if self.channels not in {1, 3}:
             raise DataError(f"channels is {self.channels}; it must be 3 (RGB) or 1 (grey).")
         if self.resizes and self.crops and self.size > self.load_size:
@@ -136,6 +141,8 @@ class Transform:
     def _to(self, picture: Pixels, height: int, width: int) -> Pixels:
         if self.interpolation == "bicubic" or picture.shape[:2] == (height, width):
             return resize_pixels(picture, height, width)
+        if self.interpolation == "bilinear_tensorflow":
+            return np.rint(resize_bilinear(picture, height, width)).astype(np.uint8)
         grey = picture.shape[2] == 1
         resized = Image.fromarray(picture[:, :, 0] if grey else picture).resize(
             (width, height), Image.Resampling.BILINEAR

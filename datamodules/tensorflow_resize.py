@@ -7,8 +7,7 @@ shrink. Neither PIL nor `torch.nn.functional.interpolate` has this rule. Results
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.preprocess import Pixels
-
+Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 
@@ -30,27 +29,6 @@ def resize_bilinear(picture: Pixels | Floats, height: int, width: int) -> Floats
         rows[i][:, before] + (rows[i][:, behind] - rows[i][:, before]) * right[:, None] for i in (above, below)
     )
     return np.asarray(upper + (lower - upper) * down[:, None, None], np.float32)
-
-
-def prepare(picture: Pixels, load_size: int, size: int, *, flip: bool, top: int, left: int) -> Floats:
-    """A training picture as AGGAN's official loader makes it: resize, flip, then crop.
-
-    Args:
-        picture: uint8 `h w c`.
-        load_size: both sides after the resize, whatever the aspect ratio; 286 in the official code.
-        size: of the crop; 256 in the official code.
-        flip: mirror left and right, before the crop.
-        top: of the crop, in pixels.
-        left: of the crop, in pixels.
-
-    Returns:
-        float32 `c size size` in [-1, 1].
-    """
-    resized = resize_bilinear(picture, load_size, load_size)
-    if flip:
-        resized = resized[:, ::-1]
-    crop = resized[top : top + size, left : left + size]
-    return np.ascontiguousarray(crop.transpose(2, 0, 1) / np.float32(127.5) - np.float32(1))
 
 
 def _neighbours(old: int, new: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:

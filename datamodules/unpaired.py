@@ -44,7 +44,7 @@ class UnpairedFolders(ImageDataModule):
         workers: loader processes; 0 loads in the training process.
         seed: of order, pairing, crops, flips and the validation split.
         preprocess: how pictures are brought to size, see `datamodules.preprocess.Transform` [preprocess].
-        interpolation: filter of the resize, `bicubic` or `bilinear`.
+        interpolation: of the resize: `bicubic`, `bilinear`, or `bilinear_tensorflow` as in TensorFlow 1.
         flip: mirror half of the training pictures [no_flip].
         shared_augmentation: source and target of one sample are cropped at the same place and mirrored together.
         channels: 3 for RGB, 1 for grey [input_nc].

@@ -79,6 +79,21 @@ def test_bilinear_is_pil(channels: int) -> None:
     assert "bilinear" in sized.fixed_settings
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_bilinear_of_old_tensorflow_takes_two_neighbours_however_much_a_picture_shrinks(channels: int) -> None:
+    transform = Transform(load_size=16, size=16, channels=channels, interpolation="bilinear_tensorflow")
+    picture = np.zeros((64, 64, 3), np.uint8)
+    picture[::4, ::4] = 200  # the pixels where the new ones lie
+    assert transform(picture).shape == (16, 16, channels)
+    assert (transform(picture) == 200).all()
+    ramp = np.repeat(
+        np.array([[[0], [100]]], np.uint8), 3, 2
+    )  # two pixels side by side, to four: 0, 1/2, 1, and the edge again
+    wide = Transform("resize_and_crop", 4, 4, channels=channels, interpolation="bilinear_tensorflow")(ramp)
+    assert wide[0, :, 0].tolist() == [0, 50, 100, 100]
+    assert "bilinear_tensorflow" in transform.fixed_settings
+
+
 @pytest.mark.parametrize(("size", "side"), [(64, 72), (128, 143), (256, 286), (512, 572)])
 def test_the_side_before_the_crop_is_in_proportion(size: int, side: int) -> None:
     assert side_before_crop(size) == side
@@ -123,7 +138,7 @@ def test_a_crop_outside_the_picture_is_refused() -> None:
         ({"size": -1}, "size is -1"),
         ({"load_size": 0}, "load_size is 0"),
         ({"channels": 4}, "channels is 4"),
-        ({"interpolation": "nearest"}, "'bicubic' or 'bilinear'"),
+        ({"interpolation": "nearest"}, "must be one of bicubic, bilinear"),
         ({"size": 300}, "Set load_size to 300 or more"),
     ],
 )

@@ -371,7 +371,7 @@ def test_too_few_to_hold_out(tmp_path: Path) -> None:
         ({"workers": -1}, "workers is -1; it must be at least 0: --data.workers 0"),
         ({"seed": -1}, "seed is -1"),
         ({"preprocess": "resize"}, "did you mean 'resize_and_crop'"),
-        ({"interpolation": "nearest"}, "'bicubic' or 'bilinear'"),
+        ({"interpolation": "nearest"}, "must be one of bicubic, bilinear"),
         ({"shared_augmentation": True, "preprocess": "crop"}, "--data.preprocess resize_and_crop"),
         ({"pairing": "paired"}, "'random' or 'serial'"),
         ({"direction": "BtoA"}, "'target_to_source'"),

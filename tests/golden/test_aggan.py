@@ -8,7 +8,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from datamodules.tensorflow_resize import prepare, resize_bilinear
+from datamodules.preprocess import Transform
+from datamodules.tensorflow_resize import resize_bilinear
 from golden.golden import Golden, GoldenMismatchError, Record, check, every_file, fit
 from zoo.aggan import AGGAN, Translation
 from zoo.blocks.image_pool import ImagePool
@@ -261,10 +262,16 @@ def check_data_loader(golden: Golden) -> None:
         resized = torch.from_numpy(resize_bilinear(picture, config["resize"], config["resize"])).permute(2, 0, 1)
         tolerance = torch.full((), config["tolerance"]["atol_resized_0_255"], dtype=torch.float64)
         golden.compare(f"out/resized_{name}", resized, tolerance)
+        ours = Transform(
+            load_size=config["resize"], size=config["crop"], multiple=1, interpolation="bilinear_tensorflow"
+        )
         for draw, (flip, top, left) in enumerate(golden.given("noise/flip_y_x")[:, domain].tolist()):
-            place = {"flip": bool(flip), "top": top, "left": left}
-            image = prepare(picture, config["resize"], config["crop"], **place)
-            golden.compare(f"out/{draw}/image_{name}", torch.from_numpy(image))
+            mirrored = resized.flip(2) if flip else resized  # before the crop, in the official code
+            crop = mirrored[:, top : top + config["crop"], left : left + config["crop"]]
+            golden.compare(f"out/{draw}/image_{name}", crop / 127.5 - 1)
+            corner = config["resize"] - config["crop"] - left if flip else left
+            prepared = ours(picture, crop=(corner, top), flip=bool(flip))  # in whole grey levels
+            assert (torch.from_numpy(prepared.copy()).permute(2, 0, 1) - crop).abs().max() <= 0.5 + 1e-3
 
 
 KINDS = {

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from zoo.blocks.layer_norm import LayerNorm
 from zoo.errors import ZooError
-from zoo.unit.generators import ACTIVATIONS, PAPER_SLOPE, Activation, ConvBlock, LayerNorm, Padding, padded_conv
+from zoo.unit.generators import ACTIVATIONS, PAPER_SLOPE, Activation, ConvBlock, Padding, padded_conv
 
 Norm = Literal["none", "instance", "layer"]
 Judgements = tuple[list[Tensor], list[Tensor]]

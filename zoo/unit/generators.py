@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from zoo.blocks.layer_norm import LayerNorm
 from zoo.errors import ZooError
 
 Activation = Literal["relu", "lrelu", "prelu", "selu", "tanh"]
@@ -32,24 +33,6 @@ PAPER_SLOPE = 0.01
 """Of the leaky ReLUs in the paper's code: PyTorch's default."""
 
 # Blocks ------------------------------------------------------------------------------------------------------------------------
-
-
-class LayerNorm(nn.Module):
-    """Normalises each sample over channels and positions at once, then scales and shifts each channel.
-
-    By the standard deviation with n - 1 in its denominator, to which 1e-5 is added; the scale starts uniform in [0, 1).
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.gamma = nn.Parameter(torch.empty(channels))
-        self.beta = nn.Parameter(torch.zeros(channels))
-        nn.init.uniform_(self.gamma)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map `b c h w` to the same shape."""
-        deviation, mean = torch.std_mean(x, (1, 2, 3), keepdim=True)
-        return (x - mean) / (deviation + 1e-5) * self.gamma[:, None, None] + self.beta[:, None, None]
 
 
 class ConvBlock(nn.Module):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from zoo.blocks.layer_norm import LayerNorm
 from zoo.errors import ZooError
 from zoo.experts.vgg import VGGFeatures
 from zoo.unit.digit_networks import CoupledVAE, ReadingDiscriminator, coordinates
@@ -19,7 +20,7 @@ from zoo.unit.discriminators import (
     blur,
     halve,
 )
-from zoo.unit.generators import CoupledGenerators, LayerNorm, munit_style_generators, paper_generators
+from zoo.unit.generators import CoupledGenerators, munit_style_generators, paper_generators
 from zoo.unit.losses import (
     adversarial_loss,
     bce_loss,

@@ -122,7 +122,7 @@ def draw_content(seed: int, indices: Integers) -> Content:
     )
 
 
-def _background(content: Content, size: int) -> Floats:
+def background(content: Content, size: int) -> Floats:
     """Paint the backgrounds, (n, 3, size, size); each term is a function of x times one of y, so a matrix product."""
     at = ((np.arange(size) + 0.5) / size).astype(np.float32)
     kx, ky = (np.float32(2 * np.pi) * content.waves[..., i, None] for i in range(2))
@@ -183,6 +183,20 @@ def _object(u: Floats, v: Floats, extent: Floats, shape: Integers, size: int) ->
     return mask
 
 
+def _own_axes(content: Content, at: Floats) -> tuple[Floats, Floats]:
+    """Positions of all pixels along the objects' own axes, (n, h, w) each, in image widths."""
+    x, y = (at - content.centre[:, i, None] for i in range(2))
+    cosine, sine = np.cos(content.turn)[:, None], np.sin(content.turn)[:, None]
+    u = (cosine * x)[:, None, :] + (sine * y)[:, :, None]
+    return u, (-sine * x)[:, None, :] + (cosine * y)[:, :, None]
+
+
+def object_mask(content: Content, size: int) -> Floats:
+    """Soft coverage of the contents' objects in their own shapes, (n, size, size) in [0, 1]."""
+    at = ((np.arange(size) + 0.5) / size).astype(np.float32)
+    return _object(*_own_axes(content, at), content.extent, content.shape, size)
+
+
 def render(content: Content, views: Sequence[View], size: int) -> tuple[list[NDArray[np.uint8]], list[Floats]]:
     """Paint the same contents once per view.
 
@@ -201,17 +215,14 @@ def render(content: Content, views: Sequence[View], size: int) -> tuple[list[NDA
     for start in range(0, len(content), chunk):
         rows = slice(start, start + chunk)
         part = content[rows]
-        background = _background(part, size)
-        x, y = (at - part.centre[:, i, None] for i in range(2))
-        cosine, sine = np.cos(part.turn)[:, None], np.sin(part.turn)[:, None]
-        u = (cosine * x)[:, None, :] + (sine * y)[:, :, None]  # n h w
-        v = (-sine * x)[:, None, :] + (cosine * y)[:, :, None]
+        behind_all = background(part, size)
+        u, v = _own_axes(part, at)
         masked_shape = np.full(0, -1)
         for view, image, view_masks in zip(views, images, masks, strict=True):
             look, style, shape = view.look[rows], view.style[rows], view.shape[rows]
             if not np.array_equal(shape, masked_shape):
                 mask, masked_shape = _object(u, v, part.extent, shape, size), shape
-                behind = background * (255 - 255 * mask[:, None]) + np.float32(0.5)
+                behind = behind_all * (255 - 255 * mask[:, None]) + np.float32(0.5)
             view_masks[rows, 0] = mask
             picture = behind + 255 * mask[:, None] * style[:, :3, None, None]
             for number, pattern in enumerate(LOOKS.values()):

@@ -17,6 +17,8 @@ from torch import Tensor
 from datamodules.base import FixedStage, ImageDataModule
 from datamodules.errors import DataError
 from datamodules.sampling import Sample
+from datamodules.scene_daylight import REGIONS, DaylightMaker, DaylightSamples
+from datamodules.scene_daylight import VERSION as DAYLIGHT_VERSION
 from datamodules.scene_looks import FIXED_STYLES, LOOKS, SHAPE_OF_LOOK, SHAPES, Floats
 from datamodules.scene_render import (
     VERSION,
@@ -30,7 +32,7 @@ from datamodules.scene_render import (
     uniforms,
 )
 
-Task = Literal["unpaired", "domains", "pairs"]
+Task = Literal["unpaired", "domains", "pairs", "daylight"]
 
 FIRST_SAMPLE = {"train": 0, "validation": 2**40, "test": 2**41}
 """First sample of each stage. Training would need 10^12 samples to reach validation."""
@@ -264,13 +266,16 @@ class PairedScenes(SceneSamples):
 
 
 _TASKS: dict[Task, type[SceneSamples]] = {"unpaired": UnpairedScenes, "domains": DomainScenes, "pairs": PairedScenes}
+DAYLIGHT_TASK: Task = "daylight"
 
 
 class Scenes(ImageDataModule):
     """Rendered scenes as batches: uint8 `b 3 h w` from the workers, floats in [-1, 1] on the device.
 
     Args:
-        task: `unpaired` (source and target), `domains` (many domains with exemplars) or `pairs` (one content twice).
+        task: `unpaired` (source and target), `domains` (many domains with exemplars), `pairs` (one content twice), or `daylight`: two
+            landscapes of one pile, each in a light of its own, see `datamodules.scene_daylight`. That has no domains: the next
+            argument, shapes and styles are not looked at.
         domains: looks of the object, by name: two for `unpaired`, two or more otherwise.
         size: height and width in pixels; the same scene at every size.
         batch_size: samples per process and iteration.
@@ -309,12 +314,12 @@ class Scenes(ImageDataModule):
                 raise DataError(f"there is no look '{name}' among the scenes; the looks are: {known}")
         if len(set(domains)) != len(domains):
             raise DataError(f"domains names a look twice: {', '.join(domains)}; take different ones of: {known}")
-        if len(domains) < 2 or (task == "unpaired" and len(domains) > 2):
+        if task != DAYLIGHT_TASK and (len(domains) < 2 or (task == "unpaired" and len(domains) > 2)):
             wanted = "exactly two" if task == "unpaired" else "at least two"
             hint = "; for more, type --data.task=domains" if len(domains) > 2 else ""
             raise DataError(f"task '{task}' needs {wanted} domains, found {len(domains)} ({', '.join(domains)}){hint}")
         for option, value, choices in (
-            ("task", task, tuple(_TASKS)),
+            ("task", task, (*_TASKS, DAYLIGHT_TASK)),
             ("shapes", shapes, ("shared", "per_domain")),
             ("styles", styles, ("varied", "fixed")),
         ):
@@ -330,18 +335,28 @@ class Scenes(ImageDataModule):
         if size < 16:
             raise DataError(f"size is {size}; below 16 pixels the looks cannot be told apart: --data.size=64")
         self.task = task
-        self.domains = domains
+        self.domains = (DAYLIGHT_TASK,) if task == DAYLIGHT_TASK else domains
         self.maker = SceneMaker(domains=domains, size=size, seed=seed, shapes=shapes, styles=styles)
+        self.daylight = DaylightMaker(size, seed) if task == DAYLIGHT_TASK else None
         self.scenes_per_epoch = scenes_per_epoch
         self.counts = {"validation": validation_count, "test": test_count}
 
+    @property
+    def classes(self) -> int:
+        """How many classes the labels of a batch tell apart; 0 where there are none."""
+        return len(REGIONS) if self.daylight else 0
+
     def train_samples(self) -> Callable[[int], Sample]:
         """The endless training scenes."""
+        if self.daylight:
+            return DaylightSamples(self.daylight, FIRST_SAMPLE["train"])
         return _TASKS[self.task](self.maker, FIRST_SAMPLE["train"])
 
-    def fixed_samples(self, stage: FixedStage) -> SceneSamples:
+    def fixed_samples(self, stage: FixedStage) -> SceneSamples | DaylightSamples:
         """The scenes of validation or test, with the truth; predict takes those of the test."""
         part = "test" if stage == "predict" else stage
+        if self.daylight:
+            return DaylightSamples(self.daylight, FIRST_SAMPLE[part], self.counts[part])
         return _TASKS[self.task](self.maker, FIRST_SAMPLE[part], self.counts[part])
 
     def domain_samples(self, key: str) -> OneDomainScenes:
@@ -360,15 +375,22 @@ class Scenes(ImageDataModule):
 
     def describe(self) -> dict[str, str | int]:
         """The task, the domains and the number of samples."""
-        return {
-            "rendered scenes": f"task {self.task}, {self.size}x{self.size}, endless training samples",
+        of_task: dict[str, str | int] = {
             "domains": ", ".join(self.maker.domains),
             "shapes and styles": f"{self.maker.shapes} shapes, {self.maker.styles} styles",
+        }
+        if self.daylight:
+            of_task = {"labels": f"{', '.join(REGIONS)}, the true ones"}
+        return {
+            "rendered scenes": f"task {self.task}, {self.size}x{self.size}, endless training samples",
+            **of_task,
             "validation samples": self.counts["validation"],
             "test samples": self.counts["test"],
         }
 
     def fingerprint(self) -> str:
         """A hash of the renderer's version and of every argument that changes a picture."""
-        facts = ("scenes", VERSION, self.task, self.maker, tuple(self.counts.items()))
+        facts: tuple[object, ...] = ("scenes", VERSION, self.task, self.maker, tuple(self.counts.items()))
+        if self.daylight:
+            facts = ("scenes", DAYLIGHT_VERSION, self.task, self.daylight, tuple(self.counts.items()))
         return blake2b(repr(facts).encode(), digest_size=16).hexdigest()

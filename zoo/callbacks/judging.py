@@ -12,9 +12,13 @@ from torch import Tensor
 from zoo.core import sync
 from zoo.core.translator import Translator
 from zoo.errors import ZooError
+from zoo.metrics.daylight import NAMES as DAYLIGHT_NAMES
+from zoo.metrics.daylight import DaylightTally, format_daylight
 from zoo.metrics.judge import Judge, Tally, format_table
 
+DAYLIGHT = ("daylight",)
 LOGGED = (
+    *DAYLIGHT_NAMES,
     *("style_accuracy", "object_iou", "background_change", "error", "psnr", "attention_iou"),
     *("style_distance", "style_distance_others", "style_choice"),
 )
@@ -54,6 +58,14 @@ def judge_batch(tally: Tally, model: Translator, batch: Mapping[str, Tensor]) ->
     return translation
 
 
+def judge_daylight(tally: DaylightTally, model: Translator, batch: Mapping[str, Tensor]) -> Tensor:
+    """Translate a batch of rendered landscapes as `predict` does, and count it; returns the translations."""
+    translation = model.translate_batch(batch)
+    source, target, counterpart = (batch[key].float() for key in ("source", "target", "counterpart"))
+    tally.update(translation.float(), source, target, counterpart, batch["source_labels"], batch["target_light"])
+    return translation
+
+
 class SceneJudge(Callback):
     """Judges translations of rendered scenes, logs `val/<figure>` and prints the table beside its baselines at the end.
 
@@ -67,7 +79,8 @@ class SceneJudge(Callback):
         self.every_table = every_table
         self.report: dict[str, float] = {}
         self._judge: Judge | None = None
-        self._tally: Tally | None = None
+        self._tally: Tally | DaylightTally | None = None
+        self._daylight = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Load the judge, or say that this data cannot be judged."""
@@ -77,12 +90,15 @@ class SceneJudge(Callback):
                 f"The judge knows rendered scenes alone, and the data is {type(trainer.datamodule).__name__}. "  # type: ignore[attr-defined]
                 "Switch it off: --judge.enabled false"
             )
-        self._judge = Judge.load(domains)
+        self._daylight = tuple(domains) == DAYLIGHT
+        self._judge = None if self._daylight else Judge.load(domains)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin a new count."""
         if self._judge is not None:
             self._tally = Tally(self._judge.to(pl_module.device))
+        elif self._daylight:
+            self._tally = DaylightTally()
 
     on_test_epoch_start = on_validation_epoch_start
 
@@ -99,14 +115,17 @@ class SceneJudge(Callback):
         assert self._tally is not None
         assert isinstance(pl_module, Translator)
         with pl_module.aside("judge", batch_idx):
-            judge_batch(self._tally, pl_module, batch)
+            if isinstance(self._tally, DaylightTally):
+                judge_daylight(self._tally, pl_module, batch)
+            else:
+                judge_batch(self._tally, pl_module, batch)
 
     on_test_batch_end = on_validation_batch_end
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the figures."""
         assert self._tally is not None
-        tally = Tally(self._tally.judge)
+        tally = DaylightTally() if isinstance(self._tally, DaylightTally) else Tally(self._tally.judge)
         for rows in sync.gather_plain(self._tally.rows):
             for name, parts in rows.items():  # type: ignore[attr-defined]
                 tally.rows.setdefault(name, []).extend(parts)
@@ -128,4 +147,4 @@ class SceneJudge(Callback):
 
     def _print(self, trainer: Trainer) -> None:
         if trainer.is_global_zero and self.report:
-            print(format_table(self.report), flush=True)
+            print(format_daylight(self.report) if self._daylight else format_table(self.report), flush=True)

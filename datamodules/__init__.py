@@ -11,6 +11,7 @@ _MODULES = {
     "BigGANPairs": "biggan_pairs",
     "ClassFolders": "class_images",
     "Digits": "digits",
+    "Landscapes": "landscapes",
 }
 
 

@@ -110,13 +110,13 @@ class UnpairedFolders(ImageDataModule):
         self.min_side = max(min_side, size) if preprocess == "crop" else min_side
         self.max_bad_share = max_bad_share
         self.folders = {
-            "source": _as_list(source),
-            "target": _as_list(target),
-            "validation_source": _as_list(validation_source),
-            "validation_target": _as_list(validation_target),
-            "test_source": _as_list(test_source),
-            "test_target": _as_list(test_target),
-            "predict": _as_list(predict or (test_source if direction == "source_to_target" else test_target)),
+            "source": as_list(source),
+            "target": as_list(target),
+            "validation_source": as_list(validation_source),
+            "validation_target": as_list(validation_target),
+            "test_source": as_list(test_source),
+            "test_target": as_list(test_target),
+            "predict": as_list(predict or (test_source if direction == "source_to_target" else test_target)),
         }
         self._refuse_nonsense(pairing)
         self._counts = {
@@ -181,7 +181,7 @@ class UnpairedFolders(ImageDataModule):
         Test pictures and those to translate are not needed to train.
         """
         arguments = ("source", "target", "validation_source", "validation_target")
-        return [sentence for name in arguments for sentence in lacking(_as_list(settings.get(name)), name)]
+        return [sentence for name in arguments for sentence in lacking(as_list(settings.get(name)), name)]
 
     # Finding and checking
 
@@ -249,7 +249,7 @@ class UnpairedFolders(ImageDataModule):
         if argument in {"source", "target"}:
             self._refuse_mixed_sizes(argument, checked)
             if self.validation_fraction:
-                paths, held_out = _hold_out(paths, self.validation_fraction, self.seed, argument)
+                paths, held_out = hold_out(paths, self.validation_fraction, self.seed, argument)
                 self._sets[f"held_out_{argument}"] = self._picture_set(f"held_out_{argument}", held_out)
         self._sets[argument] = self._picture_set(argument, paths)
 
@@ -436,7 +436,7 @@ def _centred(pictures: PictureSet, index: int, transform: Transform) -> tuple[Pi
     return transform.finish(picture, transform.centre(*picture.shape[:2]), flip=False), path
 
 
-def _hold_out(paths: Sequence[Path], share: float, seed: int, argument: str) -> tuple[list[Path], list[Path]]:
+def hold_out(paths: Sequence[Path], share: float, seed: int, argument: str) -> tuple[list[Path], list[Path]]:
     """Split into training and validation. By a hash of each name, so that one file more or less moves no other."""
     count = max(1, round(share * len(paths)))
     if count >= len(paths):
@@ -451,7 +451,8 @@ def _hold_out(paths: Sequence[Path], share: float, seed: int, argument: str) -> 
     return [path for path in paths if path not in held_out], [path for path in paths if path in held_out]
 
 
-def _as_list(folders: Folders | None) -> list[str]:
+def as_list(folders: Folders | None) -> list[str]:
+    """A folder, several or none as a list."""
     if folders is None:
         return []
     return [str(folder) for folder in folders] if isinstance(folders, (list, tuple)) else [str(folders)]

@@ -17,6 +17,7 @@ ROOMS: dict[str, str] = {
     "biggan": "zoo.biggan:BigGAN",
     "gpunit": "zoo.gpunit:GPUNIT",
     "gpunit_prior": "zoo.gpunit.prior:PriorDistillation",
+    "hidt": "zoo.hidt:HiDT",
 }
 ENTRY_POINT_GROUP = "translation_zoo.rooms"
 

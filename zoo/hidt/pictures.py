@@ -1,0 +1,159 @@
+"""Pictures on their way into the networks and out of them, as the official inference prepares them."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from zoo.core.images import resize_pixels, to_uint8
+
+SIDE_MULTIPLE = 16
+"""What the official inference rounds the sides of pictures to."""
+
+CROPS = 4
+"""Shifts of the enhancer's crops along each axis, and how much larger its pictures are."""
+
+Pixels = NDArray[np.uint8]
+
+
+# Sizes -------------------------------------------------------------------------------------------------------------------------
+
+
+def shorter_side_shape(height: int, width: int, *, side: int) -> tuple[int, int]:
+    """Height and width with the shorter side brought to `side`; the longer one is cut down to whole pixels."""
+    if width > height:
+        return side, int(width * (side / height))
+    return int(height * (side / width)), side
+
+
+def sides_of(picture: Pixels) -> tuple[int, int]:
+    """Height and width of a picture `h w 3`."""
+    return picture.shape[0], picture.shape[1]
+
+
+def rounded_shape(height: int, width: int) -> tuple[int, int]:
+    """Height and width at the nearest multiples of 16, halves at the even one, and no less than 16."""
+    sides = (max(1, round(side / SIDE_MULTIPLE)) * SIDE_MULTIPLE for side in (height, width))
+    return next(sides), next(sides)
+
+
+def resized_for_inference(picture: Pixels, side: int) -> Pixels:
+    """Resize a picture uint8 `h w 3` twice by PIL's bicubic filter: its shorter side to `side`, then both to multiples of 16."""
+    picture = resize_pixels(picture, *shorter_side_shape(*sides_of(picture), side=side))
+    return resize_pixels(picture, *rounded_shape(*sides_of(picture)))
+
+
+def to_input(picture: Pixels, noise: Tensor | None = None) -> Tensor:
+    """Scale a picture to [-1, 1], with de-quantisation noise where it is given.
+
+    Args:
+        picture: uint8 h w 3.
+        noise: 3 h w, uniform in [0, 1), of the step between two values; white may exceed 1 with it. The official code adds it in
+            training and in inference, so that two inferences differ.
+
+    Returns:
+        3 h w, of the noise's precision, else float32.
+    """
+    pixels = torch.from_numpy(picture.copy()).permute(2, 0, 1)
+    unit = pixels.to(torch.float32 if noise is None else noise.dtype) / 255
+    return ((unit if noise is None else unit + noise / 255) - 0.5) / 0.5
+
+
+def with_noise(images: Tensor, noise: Tensor) -> Tensor:
+    """Add de-quantisation noise, uniform in [0, 1), to pictures of the same shape in [-1, 1]: of the step between two values."""
+    return images + noise * (2 / 255)
+
+
+def to_pixels(image: Tensor) -> Pixels:
+    """A picture `3 h w` in [-1, 1] as uint8 `h w 3`."""
+    return to_uint8(image).permute(1, 2, 0).cpu().numpy()
+
+
+def prepared(images: Tensor, side: int) -> Tensor:
+    """Pictures `b 3 h w` in [-1, 1] at the size of inference, by way of uint8 where they have to be resized."""
+    height, width = images.shape[2:]
+    if rounded_shape(*shorter_side_shape(height, width, side=side)) == (height, width):
+        return images
+    resized = [to_input(resized_for_inference(to_pixels(image), side)) for image in images]
+    return torch.stack(resized).to(images)
+
+
+# The enhancer's crops ------------------------------------------------------------------------------------------------------------
+
+
+def bilinear(picture: Pixels, height: int, width: int) -> Pixels:
+    """Resize uint8 `h w 3` by PIL's bilinear filter."""
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def enlarged_for_crops(picture: Pixels, side: int) -> Pixels:
+    """A picture uint8 `h w 3` with four times the side plus four as its shorter side, bilinearly."""
+    return bilinear(picture, *shorter_side_shape(*sides_of(picture), side=CROPS * side + CROPS))
+
+
+def shifted_crop(large: Pixels, number: int, side: int) -> Pixels:
+    """One of the 16 shifted crops, small.
+
+    Args:
+        large: uint8 h w 3, of `enlarged_for_crops`.
+        number: 0 to 15, four times the shift along x plus that along y, in pixels.
+        side: of the result's shorter side.
+
+    Returns:
+        uint8, the picture moved by the shift with black behind it, and bilinearly resized.
+    """
+    x, y = divmod(number, CROPS)
+    moved = np.zeros_like(large)
+    height, width = large.shape[:2]
+    moved[: height - y, : width - x] = large[y:, x:]
+    return bilinear(moved, *shorter_side_shape(height, width, side=side))
+
+
+def place_of(source: Tensor, size: int, shift: int) -> tuple[Tensor, Tensor]:
+    """Which of a small picture's rows (or columns) the stack shows, and where there is none.
+
+    A translated crop is enlarged four times (nearest), laid onto a canvas four pixels longer, as far from its edge as the crop was
+    shifted, and the canvas is made small again (nearest). Both at once is a choice of rows.
+
+    Args:
+        source: any tensor of the device.
+        size: rows of the small picture.
+        shift: of the crop, in pixels of the large picture.
+
+    Returns:
+        Numbers of rows, int64 `size`, and whether each is there, bool `size`.
+    """
+    canvas = CROPS * size + CROPS
+    at = torch.arange(size, device=source.device) * canvas // size - shift
+    return (at // CROPS).clamp(0, size - 1), (at >= 0) & (at < CROPS * size)
+
+
+def in_place(crop: Tensor, number: int) -> Tensor:
+    """Move a translated crop to where its pixels belong.
+
+    Args:
+        crop: b 3 h w in [-1, 1].
+        number: 0 to 15, see `shifted_crop`.
+
+    Returns:
+        The same shape; -1 where the shifted crop does not reach.
+    """
+    x, y = divmod(number, CROPS)
+    rows, rows_there = place_of(crop, crop.shape[2], y)
+    columns, columns_there = place_of(crop, crop.shape[3], x)
+    return torch.where(rows_there[:, None] & columns_there, crop[:, :, rows][..., columns], -1.0)
+
+
+def stacked(crops: Iterable[Tensor]) -> Tensor:
+    """Line the 16 translated crops of pictures up in channels, each where its pixels belong.
+
+    Args:
+        crops: b 3 h w in [-1, 1] each, in the order of their numbers.
+
+    Returns:
+        b 48 h w in [-1, 1].
+    """
+    return torch.cat([in_place(crop, number) for number, crop in enumerate(crops)], 1)

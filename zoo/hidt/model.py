@@ -15,6 +15,7 @@ from zoo.errors import ZooError
 from zoo.hidt.discriminators import ProjectionDiscriminator, UnconditionalDiscriminator
 from zoo.hidt.generator import SIZE_MULTIPLE, SMALLEST_SIZE, Content, Generator, MaskOutput, Painted
 from zoo.hidt.losses import (
+    IGNORED,
     StylePool,
     absolute_difference,
     distribution_loss,
@@ -164,7 +165,8 @@ class HiDT(Translator):
                 f"The data's labels are of {classes} classes, and the model paints masks of {self.mask_channels}: "
                 f"--model.mask_channels {classes}"
             )
-        if stage == "fit" and self.global_rank == 0 and self.mask_channels and self.lambda_mask > 0 and not classes:
+        wants_labels = stage == "fit" and self.mask_channels > 0 and self.lambda_mask > 0
+        if wants_labels and data is not None and not classes and self.global_rank == 0:
             print(
                 "lightning: the data has no segmentation labels, so the losses on masks are off. Labels of a folder: lightning labels "
                 "FOLDER --output LABELS, then --data.labels LABELS. Without a mask head: --model.mask_channels 0",
@@ -390,15 +392,19 @@ class HiDT(Translator):
         return columns
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Log how well pictures survive code and style, and how much of an exemplar's style a translation has."""
+        """Log how well pictures survive code and style, how near a translation's style is to the exemplar's, how well masks fit."""
         source, target = batch["source"], batch["target"]
         wanted = self.encode_style(target)
-        found = self.encode_style(self.paint(source, wanted).image)
+        painted = self.paint(source, wanted)
+        found = self.encode_style(painted.image)
         own = self.paint(source, self.encode_style(source)).image
         figures = {
             "val/reconstruction_psnr": psnr(own, source).mean(),
             "val/style_distance": absolute_difference(found, wanted),
         }
+        if painted.mask is not None and "source_labels" in batch:
+            labels = batch["source_labels"]
+            figures["val/mask_accuracy"] = (painted.mask.argmax(1) == labels)[labels != IGNORED].float().mean()
         self.log_dict(figures, batch_size=len(source), sync_dist=True)
 
     test_step = validation_step

@@ -18,6 +18,7 @@ ROOMS: dict[str, str] = {
     "gpunit": "zoo.gpunit:GPUNIT",
     "gpunit_prior": "zoo.gpunit.prior:PriorDistillation",
     "hidt": "zoo.hidt:HiDT",
+    "hidt_enhancer": "zoo.hidt.enhancement:HiDTEnhancer",
 }
 ENTRY_POINT_GROUP = "translation_zoo.rooms"
 

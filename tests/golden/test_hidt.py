@@ -149,7 +149,8 @@ def check_data_transforms(golden: Golden) -> None:
         assert picture.shape[:2] == (case["h"], case["w"])
         resized = resized_for_inference(picture, golden.config["load_size"])
         assert resized.shape[:2] == (case["out_h"], case["out_w"])
-        golden.compare(f"out/image_{number}", to_input(resized, golden.given(f"noise/{number}_dequant")))
+        noise = golden.given(f"noise/{number}_dequant")
+        golden.compare(f"out/image_{number}", with_noise(to_input(resized, golden.dtype), noise))
 
 
 def check_train_crop(golden: Golden, case: dict[str, Any]) -> None:
@@ -158,11 +159,9 @@ def check_train_crop(golden: Golden, case: dict[str, Any]) -> None:
     resized = transform.resize(golden.given("in/train_image").numpy())
     assert resized.shape[:2] == tuple(reversed(case["resized_wh"]))
     cropped = transform.finish(resized, tuple(case["crop_pos_xy"]), case["flip"])
+    plain = from_uint8(torch.from_numpy(cropped.copy()).permute(2, 0, 1)).to(golden.dtype)
     name = f"train_{case['train_crop']}"
-    noise = golden.given(f"noise/{name}_dequant")
-    golden.compare(f"out/train_crop_{case['train_crop']}", to_input(cropped, noise))
-    plain = from_uint8(torch.from_numpy(cropped.copy()).permute(2, 0, 1)).double()
-    torch.testing.assert_close(with_noise(plain, noise), to_input(cropped, noise), rtol=0, atol=1e-6)
+    golden.compare(f"out/train_crop_{case['train_crop']}", with_noise(plain, golden.given(f"noise/{name}_dequant")))
 
 
 @torch.no_grad()
@@ -184,22 +183,25 @@ def check_inference_pipeline(golden: Golden) -> None:
     enhancer = make_enhancer(golden.state("state/enh/"), *golden.config["rrdbnet"])
     noise = dict(golden.tape("noise/"))
     exemplar, picture = golden.given("in/style").numpy(), golden.given("in/content").numpy()
-    prepared_exemplar = to_input(resized_for_inference(exemplar, side), noise["style_dequant"])
-    style = translator.style_encoder(prepared_exemplar[None])
+
+    def prepared(image: Any, name: str) -> Tensor:
+        return with_noise(to_input(resized_for_inference(image, side), golden.dtype), noise[name])[None]
+
+    style = translator.style_encoder(prepared(exemplar, "style_dequant"))
     golden.compare("out/style", style[..., None, None])
-    crops = list(translated_crops(translator, picture, style, side, noise["crops_dequant"]))
+    of_crops = iter(noise["crops_dequant"])
+    crops = list(translated_crops(translator, picture, style, side, lambda crop: with_noise(crop, next(of_crops))))
     compare_as_stored(golden, "out/low_01", (torch.cat(crops) + 1) / 2)
     stack = stacked(crops)
     golden.compare("out/stack_mean", stack.mean((0, 2, 3)))
     enhanced = enhancer.forward_in_tiles(stack, 8)[0].clamp(-1, 1)
     assert enhanced.shape[1:] == (4 * crops[0].shape[2], 4 * crops[0].shape[3])
     compare_as_stored(golden, "out/highres_01", (enhanced + 1) / 2)
-    whole = to_input(resized_for_inference(picture, side), noise["full_dequant"])[None]
-    golden.compare("out/fullconv_01", (translator(whole, style).image[0] + 1) / 2)
+    golden.compare("out/fullconv_01", (translator(prepared(picture, "full_dequant"), style).image[0] + 1) / 2)
     golden.compare("out/styles_txt", torch.tensor(list(NAMED_STYLES.values()), dtype=torch.float64))
     begin, _, end, count, *_ = golden.config["lapse"].replace(",", "").replace("of styles.txt ", "").split()
     ends = torch.tensor([NAMED_STYLES[begin], NAMED_STYLES[end]], dtype=torch.float64)
-    content = translator.content_encoder(to_input(resized_for_inference(picture, side), noise["lapse_dequant"])[None])
+    content = translator.content_encoder(prepared(picture, "lapse_dequant"))
     frames = [translator.decoder(content, style).image for style in between(ends, int(count))]
     compare_as_stored(golden, "out/lapse_01", (torch.cat(frames) + 1) / 2)
 

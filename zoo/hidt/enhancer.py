@@ -4,7 +4,7 @@ An RRDBNet (Wang et al., ESRGAN, ECCVW 2018) in the official inference code's wi
 enhanced tile by tile: with enough of its surroundings each tile comes out as it would in the whole.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 from typing import NamedTuple
 
@@ -145,7 +145,7 @@ class Window(NamedTuple):
 
 
 def translated_crops(
-    translator: Generator, picture: Pixels, style: Tensor, side: int, noise: Tensor | None = None
+    translator: Generator, picture: Pixels, style: Tensor, side: int, noisy: Callable[[Tensor], Tensor]
 ) -> Iterator[Tensor]:
     """Translate the 16 shifted crops of a picture, one after the other.
 
@@ -154,13 +154,12 @@ def translated_crops(
         picture: uint8 h w 3, of any size.
         style: 1 s, of all crops.
         side: shorter side of the crops; all sides are rounded to multiples of 16.
-        noise: de-quantisation noise of the crops, 16 3 h w uniform in [0, 1); None for none.
+        noisy: adds de-quantisation noise to a crop `1 3 h w` in [-1, 1], or gives it back as it is.
 
     Yields:
         1 3 h w in [-1, 1] each.
     """
     large = enlarged_for_crops(picture, side)
     for number in range(CROPS**2):
-        crop = resized_for_inference(shifted_crop(large, number, side), side)
-        prepared = to_input(crop, None if noise is None else noise[number])
-        yield translator(prepared[None].to(style), style).image
+        crop = to_input(resized_for_inference(shifted_crop(large, number, side), side), style.dtype)
+        yield translator(noisy(crop[None].to(style)), style).image

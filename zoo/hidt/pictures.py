@@ -46,24 +46,18 @@ def resized_for_inference(picture: Pixels, side: int) -> Pixels:
     return resize_pixels(picture, *rounded_shape(*sides_of(picture)))
 
 
-def to_input(picture: Pixels, noise: Tensor | None = None) -> Tensor:
-    """Scale a picture to [-1, 1], with de-quantisation noise where it is given.
-
-    Args:
-        picture: uint8 h w 3.
-        noise: 3 h w, uniform in [0, 1), of the step between two values; white may exceed 1 with it. The official code adds it in
-            training and in inference, so that two inferences differ.
-
-    Returns:
-        3 h w, of the noise's precision, else float32.
-    """
-    pixels = torch.from_numpy(picture.copy()).permute(2, 0, 1)
-    unit = pixels.to(torch.float32 if noise is None else noise.dtype) / 255
-    return ((unit if noise is None else unit + noise / 255) - 0.5) / 0.5
+def to_input(picture: Pixels, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Scale a picture uint8 `h w 3` to `3 h w` in [-1, 1]."""
+    return (torch.from_numpy(picture.copy()).permute(2, 0, 1).to(dtype) / 255 - 0.5) / 0.5
 
 
 def with_noise(images: Tensor, noise: Tensor) -> Tensor:
-    """Add de-quantisation noise, uniform in [0, 1), to pictures of the same shape in [-1, 1]: of the step between two values."""
+    """Add de-quantisation noise: uniform over the step from one of 256 values to the next, so that white may exceed 1 a little.
+
+    Args:
+        images: in [-1, 1], of any shape.
+        noise: of the same shape, uniform in [0, 1).
+    """
     return images + noise * (2 / 255)
 
 
@@ -148,7 +142,7 @@ def in_place(crop: Tensor, number: int) -> Tensor:
 
 
 def stacked(crops: Iterable[Tensor]) -> Tensor:
-    """Line the 16 translated crops of pictures up in channels, each where its pixels belong.
+    """Line the 16 translated crops of pictures up in channels, each where its pixels belong; meant for inference.
 
     Args:
         crops: b 3 h w in [-1, 1] each, in the order of their numbers.
@@ -156,4 +150,10 @@ def stacked(crops: Iterable[Tensor]) -> Tensor:
     Returns:
         b 48 h w in [-1, 1].
     """
-    return torch.cat([in_place(crop, number) for number, crop in enumerate(crops)], 1)
+    stack: Tensor | None = None
+    for number, crop in enumerate(crops):
+        if stack is None:  # filled one by one: a list of crops and their concatenation would take twice the memory
+            stack = crop.new_empty(len(crop), 3 * CROPS**2, *crop.shape[2:])
+        stack[:, 3 * number : 3 * number + 3] = in_place(crop, number)
+    assert stack is not None
+    return stack

@@ -17,14 +17,22 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from zoo.core.loading import find_checkpoint
 from zoo.errors import ZooError
+from zoo.weights.fetch import fetch
 from zoo.weights.files import DATA_PARALLEL, read_file, some_names, state_of
+from zoo.weights.preflight import is_name
 
 State = Mapping[str, Tensor]
 Settings = dict[str, Any]
 
 STATISTICS = ("running_mean", "running_var")
 PICTURE_CHANNELS = 3
+SETTINGS = (
+    *("generator_channels", "encoder_blocks", "decoder_blocks", "style_channels", "mapping_channels", "mapping_layers"),
+    *("mask_channels", "mask_output"),
+)
+"""Arguments of a translation network that a `HiDTEnhancer` has to share."""
 
 Names = Mapping[str, str | Callable[[re.Match[str]], str]]
 
@@ -189,3 +197,50 @@ def _first_difference(theirs: State, ours: State) -> str:
     return (
         f"The first difference: {key} is {shapes.get(key, 'missing')}, wanted was {wanted.get(key, 'no such entry')}."
     )
+
+
+# A translator for the enhancement --------------------------------------------------------------------------------------------
+
+
+def load_translator_weights(generator: nn.Module, source: str) -> None:
+    """Load the translation network that the enhancement stands on, every key and shape of which has to fit.
+
+    Args:
+        generator: of a `HiDTEnhancer`.
+        source: a name of the catalogue (`hidt_daytime`), an official file, or a checkpoint or a run's folder of `zoo.hidt`, whose
+            moving average is taken where there is one.
+
+    Raises:
+        ZooError: there is no such source, it is something else, or of other sizes: says which options to type.
+    """
+    path = (
+        fetch(source) if is_name(source) and not Path(source).exists() else find_checkpoint(Path(source).expanduser())
+    )
+    content = read_file(path, safetensors=False)
+    own = content.get("state_dict")
+    if isinstance(own, Mapping):
+        state = _own_generator(own)
+        settings = {key: value for key, value in dict(content.get("hyper_parameters", {})).items() if key in SETTINGS}
+        if not state:
+            raise ZooError(f"{path} is a checkpoint, but of another room: no translation network of HiDT is in it.")
+    else:
+        found = read_weights(path)
+        if found.network != "generator":
+            raise ZooError(f"{path} holds {found.what}; expected was a generator: --model.translator hidt_daytime")
+        state, settings = found.state, found.settings
+    ours = generator.state_dict()
+    if {key: value.shape for key, value in state.items()} != {key: value.shape for key, value in ours.items()}:
+        flags = " ".join(f"--model.{key} {value}" for key, value in settings.items())
+        raise ZooError(
+            f"{path} holds a translation network of other sizes. {_first_difference(state, ours)} Its own: {flags}"
+        )
+    generator.load_state_dict(state, strict=True)
+
+
+def _own_generator(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The generator's moving average in a checkpoint of ours, else the generator; nothing where there is none."""
+    for prefix in ("ema.generator.", "generator."):
+        found = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        if "content_encoder.first.conv.weight" in found:
+            return found
+    return {}

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from datamodules.pictures import BadPictureError, decode
 from zoo.callbacks.judging import gives_attention
 from zoo.cli.parser import CommandParser
+from zoo.cli.styles import named_styles, write_lapses
 from zoo.cli.suggest import did_you_mean
 from zoo.core.images import from_uint8, grid, resize, save_png
 from zoo.core.loading import load_translator
@@ -35,6 +36,7 @@ OPTIONS = {  # of the command, by the keyword of `Translator.translate` that the
     "reference": ("takes no exemplar", "--reference"),
     "latent": ("draws no random styles", "--latents"),
     "correspondence": ("has no strength of correspondence", "--correspondence"),
+    "resolution": ("gives pictures of the size that they have", "--resolution"),
 }
 
 
@@ -81,10 +83,12 @@ def run(arguments: Sequence[str]) -> int:
     pictures = find_pictures(options.images)
     model = load_translator(options.checkpoint).to(pick_device(options.device))
     styles = choose_styles(model, options)
+    domain = own_domain(model) if options.to is None else options.to
+    if options.lapse is not None:
+        return write_lapses(model, pictures, styles, options)
     labels = [style.label for style in styles]
     maps = None if options.attention is None else Path(options.attention or options.output)
     jobs = plan(pictures, options.output, overwrite=options.overwrite, labels=labels, maps=maps)
-    domain = own_domain(model) if options.to is None else options.to
     shown: list[list[Tensor]] = []
     failed = 0
     for number, job in enumerate(jobs, start=1):
@@ -145,6 +149,18 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         type=int,
         help=f"translate every picture in so many random styles (default, where a model can and no exemplar is given: {LATENTS})",
     )
+    parser.add_argument(
+        "--styles",
+        nargs="+",
+        metavar="NAME",
+        help="translate every picture in these named styles; all stands for all of them",
+    )
+    parser.add_argument(
+        "--lapse",
+        type=int,
+        metavar="FRAMES",
+        help="write a time lapse of each picture instead, <name>_lapse.webp: so many frames from each of the styles to the next",
+    )
     parser.add_argument("--seed", type=int, help="of the random styles, the same for every picture (default: 0)")
     parser.add_argument(
         "--correspondence",
@@ -160,6 +176,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "beside the translation",
     )
     parser.add_argument("--size", type=int, help="shrink or enlarge the shorter side to this many pixels first")
+    parser.add_argument("--resolution", type=int, help="shorter side of the results in pixels, for models that enlarge")
     parser.add_argument("--no-sheet", dest="sheet", action="store_false", help=f"write no side-by-side {SHEET}")
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there already")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps; auto takes the best there is")
@@ -168,6 +185,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise ZooError(f"--size is {options.size}; expected a number of pixels, such as --size 256.")
     if options.latents is not None and options.latents < 1:
         raise ZooError(f"--latents is {options.latents}; expected a number of styles, such as --latents {LATENTS}.")
+    if options.styles and (options.reference or options.latents is not None or options.seed is not None):
+        raise ZooError("--styles gives styles by their names: leave --reference, --latents and --seed out.")
+    if options.lapse is not None and options.lapse < 2:
+        raise ZooError(
+            f"--lapse is {options.lapse}; expected at least 2 frames from one style to the next, such as --lapse 30."
+        )
     if options.reference and (options.latents is not None or options.seed is not None):
         raise ZooError("--reference gives the style by exemplars and --latents by chance: leave one of them out.")
     return options
@@ -217,6 +240,7 @@ def choose_styles(model: Translator, options: argparse.Namespace) -> list[Style]
         "reference": options.reference,
         "latent": wants_latents,
         "correspondence": options.correspondence is not None,
+        "resolution": options.resolution is not None,
     }
     for keyword, (lack, option) in OPTIONS.items():
         if asked[keyword] and keyword not in known:
@@ -224,7 +248,10 @@ def choose_styles(model: Translator, options: argparse.Namespace) -> list[Style]
             raise ZooError(f"{room} {lack}: leave {option} out.")
     if options.attention is not None and not gives_attention(type(model)):
         raise ZooError(f"{room} gives no attention maps: leave --attention out. Rooms that do: {attentive_rooms()}.")
-    common = {} if options.correspondence is None else {"correspondence": options.correspondence}
+    given = {"correspondence": options.correspondence, "resolution": options.resolution}
+    common = {name: value for name, value in given.items() if value is not None}
+    if options.styles:
+        return [Style(n, common | {"latent": s.to(model.device)}) for n, s in named_styles(model, options.styles)]
     if options.reference:
         return [
             Style(label, common | {"reference": e.to(model.device)}, e)

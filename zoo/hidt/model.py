@@ -245,7 +245,7 @@ class HiDT(Translator):
             content = Content(*expanded(content, count))
             return self.inference_generator.decoder(content, style.expand(count, -1))
 
-    def interpolate(self, image: Tensor, styles: Tensor, *, steps: int = 30) -> Iterator[Tensor]:
+    def time_lapse(self, image: Tensor, styles: Tensor, *, steps: int = 30) -> Iterator[Tensor]:
         """Repaint one picture in styles on the straight lines from each style to the next: a time lapse, frame by frame.
 
         Args:
@@ -259,7 +259,7 @@ class HiDT(Translator):
         with self.aside("paint"):
             content = self.inference_generator.content_encoder(self.noisy(image, "noise", self.inference_noise))
         for style in between(styles.to(image), steps):
-            with self.aside("interpolate"):
+            with self.aside("time lapse"):
                 frame = self.inference_generator.decoder(content, style).image
             yield frame
 

@@ -366,7 +366,7 @@ def test_noise_is_off_in_inference_unless_asked_for() -> None:
 def test_a_time_lapse_ends_in_the_pictures_of_its_styles() -> None:
     model, picture = small(), noise(1, 3, 16, 16)
     styles = torch.cat([named_style(name) for name in ("day", "sunsetred", "night")])
-    frames = list(model.interpolate(picture, styles, steps=4))
+    frames = list(model.time_lapse(picture, styles, steps=4))
     assert len(frames) == 7
     for place, style in zip((0, 3, 6), styles, strict=True):
         assert torch.equal(frames[place], model.translate(picture, latent=style[None]))

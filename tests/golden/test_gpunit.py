@@ -20,7 +20,7 @@ from zoo.experts.vgg import VGGFeatures
 from zoo.gpunit.content import ContentEncoder, feature_channels
 from zoo.gpunit.discriminator import Discriminator
 from zoo.gpunit.generator import Generator
-from zoo.gpunit.losses import PERCEPTUAL_LAYERS, perceptual_loss, r1_penalty
+from zoo.gpunit.losses import PERCEPTUAL_LAYERS, perceptual_loss
 from zoo.gpunit.model import GPUNIT, adversarial_loss
 from zoo.gpunit.sampler import StyleSampler, fit_sampler, rare_styles, sampler_epochs
 

@@ -26,17 +26,6 @@ def perceptual_loss(features: Mapping[str, Tensor], target: Mapping[str, Tensor]
     return PERCEPTUAL_WEIGHT * torch.stack(terms).sum()
 
 
-def r1_penalty(logits: Tensor, real: Tensor) -> Tensor:
-    """R1 (Mescheder et al. 2018): half the mean over pictures of the squared norm of the logit's gradient.
-
-    Args:
-        logits: b, of the pictures `real`, computed outside of autocast.
-        real: b 3 h w, which asked for gradients before.
-    """
-    (gradient,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
-    return 0.5 * gradient.square().flatten(1).sum(1).mean()
-
-
 def require_size(data: object, image_size: int) -> None:
     """Refuse data whose pictures are of another size than the networks.
 

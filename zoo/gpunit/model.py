@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 from torch.optim import Adam, Optimizer
 
+from zoo.blocks.adversarial import adversarial_loss, r1_penalty
 from zoo.blocks.rates import falling_rate
 from zoo.core import Draws, Ema, Player, Translator, sync
 from zoo.core.images import from_uint8, psnr
@@ -20,7 +21,7 @@ from zoo.experts.vgg import VGGFeatures
 from zoo.gpunit.content import ContentEncoder, Initialisation, feature_channels, initialise_layers
 from zoo.gpunit.discriminator import Discriminator, Norm
 from zoo.gpunit.generator import Generator
-from zoo.gpunit.losses import perceptual_loss, perceptual_network, r1_penalty, require_size
+from zoo.gpunit.losses import perceptual_loss, perceptual_network, require_size
 from zoo.gpunit.sampler import StyleSampler, Watch, fit_sampler, rare_styles, sampler_epochs
 from zoo.weights.gpunit import load_content_encoder, missing_weights
 
@@ -30,11 +31,6 @@ RANDOM = "random"
 IDENTITY_WEIGHTS = "model_ir_se50"
 
 # Losses ------------------------------------------------------------------------------------------------------------------------
-
-
-def adversarial_loss(logits: Tensor, real: bool) -> Tensor:
-    """Mean cross-entropy of logits `b` with 1 (real) or 0 (fake)."""
-    return F.softplus(-full(logits) if real else full(logits)).mean()
 
 
 def content_loss(content: Tensor, wanted: Tensor) -> Tensor:

@@ -7,9 +7,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
+from zoo.blocks.adversarial import r1_penalty
 from zoo.experts.vgg import VGGFeatures
 from zoo.gpunit import GPUNIT
-from zoo.gpunit.losses import PERCEPTUAL_LAYERS, perceptual_loss, r1_penalty
+from zoo.gpunit.losses import PERCEPTUAL_LAYERS, perceptual_loss
 from zoo.gpunit.prior import PriorDistillation
 
 from .common import Iteration, MeasuredRoom, pairs, unpaired

@@ -10,6 +10,7 @@ _MODULES = {
     "Scenes": "scenes",
     "BigGANPairs": "biggan_pairs",
     "ClassFolders": "class_images",
+    "Domains": "domains",
     "Digits": "digits",
     "Landscapes": "landscapes",
 }

@@ -16,6 +16,7 @@ ROOMS: dict[str, str] = {
     "unit_digits": "zoo.unit.digits:UNITDigits",
     "biggan": "zoo.biggan:BigGAN",
     "gpunit": "zoo.gpunit:GPUNIT",
+    "starganv2": "zoo.starganv2:StarGANv2",
     "gpunit_prior": "zoo.gpunit.prior:PriorDistillation",
     "hidt": "zoo.hidt:HiDT",
     "hidt_enhancer": "zoo.hidt.enhancement:HiDTEnhancer",

@@ -15,6 +15,7 @@ from golden.gpunit_data import DATA_KINDS
 from golden.gpunit_experts import EXPERT_KINDS
 from golden.gpunit_prior import PRIOR_KINDS, SIZE, GivenVGG, encoder_name, enlarged, with_spectral_norm
 from golden.recipe import recipe_state
+from zoo.blocks.adversarial import r1_penalty
 from zoo.core import Draws, Ema
 from zoo.experts.vgg import VGGFeatures
 from zoo.gpunit.content import ContentEncoder, feature_channels

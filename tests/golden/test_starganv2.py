@@ -1,19 +1,31 @@
 """StarGAN v2 against numbers recorded from the official code."""
 
 from collections.abc import Callable, Mapping
+from math import log
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from PIL import Image
 from torch import Tensor, nn
+from torchmetrics.image.fid import FrechetInceptionDistance
 
+from datamodules.domain_crops import Crop, CropAndResize
+from datamodules.domains import DomainFiles, balance_weights
+from datamodules.pictures import decode
 from golden.golden import Golden, GoldenMismatchError, check, every_file, fit
 from golden.starganv2_numbers import image, normal, probe, weights
 from zoo.blocks.adversarial import adversarial_loss, r1_penalty
+from zoo.core.images import from_uint8, to_unit
+from zoo.experts.face_alignment import align, horizontal, scaling, similarity, with_mirrored_border
 from zoo.experts.fan import FAN
 from zoo.experts.fan_masks import cut_small, decode_landmarks, shift_up, skip_masks, stretch
+from zoo.experts.inception import prepare
+from zoo.experts.lpips import LPIPS
+from zoo.metrics.domain_protocol import group_distance
 from zoo.starganv2 import StarGANv2
 from zoo.starganv2.inference import (
     Networks,
@@ -149,9 +161,7 @@ def check_discriminator(golden: Golden) -> None:
 
 
 def check_default(golden: Golden) -> None:
-    config = reads(
-        golden, "weights", "weight_seed", "img_size", "w_hpf", "num_domains", "latent_dim", "style_dim"
-    )
+    config = reads(golden, "weights", "weight_seed", "img_size", "w_hpf", "num_domains", "latent_dim", "style_dim")
     seed, size = config["weight_seed"], config["img_size"]
     shape = (size, OFFICIAL_WIDTH // size, OFFICIAL_CAP)
     style, domains, y = config["style_dim"], config["num_domains"], golden.given("in/y")
@@ -166,14 +176,10 @@ def check_default(golden: Golden) -> None:
         x, s = golden.given("in/x_small"), golden.given("in/s")
         golden.compare("out/generator", generator(x, s))
         if golden.keys("out/generator_masks"):
-            golden.compare(
-                "out/generator_masks", generator(x, s, [golden.given("in/mask0"), golden.given("in/mask1")])
-            )
+            golden.compare("out/generator_masks", generator(x, s, [golden.given("in/mask0"), golden.given("in/mask1")]))
         mapping = filled("mapping_network", MappingNetwork(config["latent_dim"], 512, style, domains))
         golden.compare("out/mapping_network", mapping(golden.given("in/z"), y))
-        golden.compare(
-            "out/style_encoder", filled("style_encoder", StyleEncoder(*shape, style, domains))(large, y)
-        )
+        golden.compare("out/style_encoder", filled("style_encoder", StyleEncoder(*shape, style, domains))(large, y))
         golden.compare("out/discriminator", filled("discriminator", Discriminator(*shape, domains))(large, y))
 
 
@@ -229,13 +235,27 @@ def stub_masks(x: Tensor) -> tuple[Tensor, Tensor]:
     return mask, mask / 2
 
 
-NAMES = {"real": "real", "fake": "fake", "reg": "r1", "adv": "adversarial", "sty": "style", "ds": "diversity", "cyc": "cycle"}
+NAMES = {
+    "real": "real",
+    "fake": "fake",
+    "reg": "r1",
+    "adv": "adversarial",
+    "sty": "style",
+    "ds": "diversity",
+    "cyc": "cycle",
+}
 KINDS_OF_STYLE = {"latent": "latent", "ref": "reference"}
 PLAYERS = {"d": "discriminator", "g": "generator"}
 
 
 def batch_of(golden: Golden, prefix: str) -> dict[str, Tensor]:
-    names = {"x_src": "image", "y_src": "domain", "x_ref": "reference", "x_ref2": "reference2", "y_ref": "reference_domain"}
+    names = {
+        "x_src": "image",
+        "y_src": "domain",
+        "x_ref": "reference",
+        "x_ref2": "reference2",
+        "y_ref": "reference_domain",
+    }
     return {ours: golden.given(f"{prefix}{theirs}") for theirs, ours in names.items()}
 
 
@@ -339,7 +359,9 @@ def check_fan_masks(golden: Golden) -> None:
     config = reads(golden, "size", "sigma")
     columns, rows = golden.given("in/landmarks").unbind(1)
     places = torch.arange(config["size"], dtype=torch.float64)
-    distance = (places[None, None, :] - columns[:, None, None]) ** 2 + (places[None, :, None] - rows[:, None, None]) ** 2
+    distance = (places[None, None, :] - columns[:, None, None]) ** 2 + (
+        places[None, :, None] - rows[:, None, None]
+    ) ** 2
     maps = torch.exp(-distance / (2 * config["sigma"] ** 2))[None]
     for number, mask in enumerate(skip_masks(maps)):
         golden.compare(f"out/mask{number}_probe", probe(mask, golden.layout(f"out/mask{number}_probe").numel()))
@@ -380,13 +402,13 @@ def check_inference(golden: Golden) -> None:
         raise_unless_same_rows(latents)
         shape = (10_000, config["latent_dim"])
         means = [
-            mean_style(model.mapping_network, normal(f"z_many.{k}", shape, config["seed"]).float().double(), torch.tensor(k))
+            mean_style(
+                model.mapping_network, normal(f"z_many.{k}", shape, config["seed"]).float().double(), torch.tensor(k)
+            )
             for k in everyone
         ]
         rows = torch.stack([latent[0] for latent in latents])
-        cells, columns = latent_grid(
-            networks, images, rows, [torch.tensor(k) for k in everyone], means, config["psi"]
-        )
+        cells, columns = latent_grid(networks, images, rows, [torch.tensor(k) for k in everyone], means, config["psi"])
         golden.compare("out/grid_latent", cells)
         golden.compare("out/grid_latent_ncol", torch.tensor(columns))
         count = len(images)
@@ -408,6 +430,130 @@ def raise_unless_same_rows(latents: list[Tensor]) -> None:
         raise GoldenMismatchError("in/z0", "has another latent in each row, which no grid of ours has")
 
 
+# Faces, data and figures ---------------------------------------------------------------------------------------------
+
+
+def check_align(golden: Golden) -> None:
+    size = reads(golden, "size")["size"]
+    landmarks, wanted = (golden.given(f"in/{name}").float().numpy() for name in ("landmarks", "reference"))
+    golden.compare("out/xaxis", torch.from_numpy(horizontal(landmarks)))
+    golden.compare("out/S", torch.diag(torch.tensor([*2 * [scaling(landmarks, wanted)], 1.0], dtype=torch.float64)))
+    golden.compare("out/matrix", torch.from_numpy(similarity(landmarks, wanted)))
+    channels, rows, columns = torch.meshgrid(
+        *(torch.arange(count, dtype=torch.float64) for count in (3, size, size)), indexing="ij"
+    )
+    picture = torch.sin(0.05 * (channels + 1) * rows + 0.03 * columns)
+
+    def in_bytes(picture: Tensor) -> Any:  # as the official code makes them: fractions are cut off
+        return ((picture.permute(1, 2, 0) * 0.5 + 0.5) * 255).to(torch.uint8).numpy()
+
+    padded = with_mirrored_border(in_bytes(picture))
+    golden.compare("out/pad_shape", torch.tensor(padded.shape))
+    golden.compare("out/pad_landmarks", torch.from_numpy(landmarks + size // 2))
+    probes = golden.layout("out/pad_probe").numel()
+    golden.compare("out/pad_probe", probe(torch.from_numpy(padded), probes))
+    aligned = align(in_bytes(picture.float()), landmarks, wanted)  # there the recording took float32's numbers
+    golden.compare("out/aligned_probe", probe(aligned, golden.layout("out/aligned_probe").numel()))
+
+
+def check_data(golden: Golden) -> None:
+    config = reads(golden, "img_size", "crop_prob", "crop_scale", "crop_ratio", "domain_order", "seen", "output_dtype")
+    prepare_square = CropAndResize(
+        config["img_size"], config["crop_prob"], tuple(config["crop_scale"]), tuple(config["crop_ratio"])
+    )
+    assert prepare_square == CropAndResize(config["img_size"])  # our defaults are the official ones
+
+    def prepared(name: str, **options: Any) -> Tensor:
+        path = tmp / f"{name.replace('/', '_')}.png"
+        Image.fromarray(golden.layout(name).numpy()).save(path)
+        pixels = decode(path)
+        golden.compare(name, torch.from_numpy(pixels.copy()))  # what the file says comes back from a folder
+        return from_uint8(torch.from_numpy(prepare_square(pixels, **options).copy()).permute(2, 0, 1))
+
+    with TemporaryDirectory() as folder:
+        tmp = Path(folder)
+        for key in golden.keys(r"train\d+/out"):
+            case = key.partition("/")[0]
+            used, *box = golden.layout(f"{case}/crop").tolist()
+            height, width = golden.layout(f"{case}/image").shape[:2]
+            dice = Dice(bool(used), Crop(*box), bool(golden.layout(f"{case}/flip")), height * width)
+            crop, flip = prepare_square.draw(height, width, dice)  # type: ignore[arg-type]
+            golden.compare(
+                f"{case}/crop", torch.tensor([crop is not None, *(crop or Crop(0, 0, 0, 0))], dtype=torch.int64)
+            )
+            golden.compare(f"{case}/flip", torch.tensor(flip))
+            golden.compare(key, prepared(f"{case}/image", crop=crop, flip=flip))
+        square = prepared("eval/image")
+    for key in ("eval/test_out", "eval/eval_out"):
+        golden.compare(key, square)
+    pixels = golden.layout("eval/image").permute(2, 0, 1)[None]
+    seen = prepare(pixels, config["img_size"])[0]
+    golden.compare("eval/imagenet_probe", probe(seen, golden.layout("eval/imagenet_probe").numel()))
+    golden.compare("eval/imagenet_mean", seen.mean((1, 2)))
+    for kind in ("", "ref_"):
+        counts = golden.layout(f"sampler/{kind}labels").bincount().tolist()
+        named = {
+            n: [Path(f"{n}/{i}.png") for i in range(c)] for n, c in zip(config["domain_order"], counts, strict=True)
+        }
+        files = DomainFiles(named, seed=0, max_bad_share=0.0)
+        golden.compare(f"sampler/{kind}labels", torch.from_numpy(files.labels))
+        golden.compare(f"sampler/{kind}weights", torch.from_numpy(balance_weights(files.labels)))
+    golden.compare("sampler/num_samples", torch.tensor(len(files)))
+    golden.compare("denorm/out", to_unit(golden.given("denorm/in")))
+
+
+class Dice:
+    """Random numbers that lead to a given crop and flip."""
+
+    def __init__(self, used: bool, crop: Crop, flip: bool, area: int) -> None:
+        self.units = [0.0 if used else 0.999, 0.0 if flip else 0.999]
+        self.ranges = [crop.height * crop.width / area, log(crop.width / crop.height)] if used else []
+        self.places = [crop.top, crop.left] if used else []
+
+    def random(self) -> float:
+        return self.units.pop(0)
+
+    def uniform(self, least: float, most: float) -> float:
+        value = self.ranges.pop(0)
+        assert least - 0.02 <= value <= most + 0.02  # whole pixels are a little beside the range
+        return value
+
+    def integers(self, end: int) -> int:
+        place = self.places.pop(0)
+        assert 0 <= place < end
+        return place
+
+
+def check_metrics(golden: Golden) -> None:
+    config = reads(golden, "weights", "weight_prefix", "weight_seed")
+    lpips = LPIPS().double()
+    layers = lpips.features.own_state()
+    official = {key.replace("features.", "alexnet.layers."): value for key, value in layers.items()}
+    made = weights(official, config["weight_prefix"], config["weight_seed"])
+    lpips.features.load_weights({key.replace("alexnet.layers.", "features."): value for key, value in made.items()})
+    lpips.load_weights(golden.state())
+    images = [golden.given(key) for key in golden.keys(r"in/img\d+")]
+    for key in golden.keys(r"out/lpips_\d+_\d+"):
+        one, other = (images[int(number)] for number in key.split("_")[1:])
+        golden.compare(key, lpips(one, other).mean())
+    golden.compare("out/lpips_group", group_distance(lpips, images))
+    distance = FrechetInceptionDistance(feature=GivenFeatures(golden.given("in/act_a").shape[1]))
+    distance.update(golden.given("in/act_a"), real=True)
+    distance.update(golden.given("in/act_b"), real=False)
+    golden.compare("out/fid", distance.compute())
+
+
+class GivenFeatures(nn.Module):
+    """Stands for a network whose features are known."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.num_features = count
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
 KINDS = {
     "blocks": check_blocks,
     "generator": check_generator,
@@ -421,6 +567,9 @@ KINDS = {
     "fan_masks": check_fan_masks,
     "fan_landmarks": check_fan_landmarks,
     "inference": check_inference,
+    "align": check_align,
+    "data": check_data,
+    "metrics": check_metrics,
 }
 pytestmark = pytest.mark.golden
 

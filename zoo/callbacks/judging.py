@@ -35,23 +35,26 @@ def judge_batch(tally: Tally, model: Translator, batch: Mapping[str, Tensor]) ->
     Args:
         tally: what the batch is added to.
         model: the translator; where it gives attention maps, they are judged too.
-        batch: `source`, `target`, `counterpart`, `mask` and `counterpart_mask` of scenes whose truth is known.
+        batch: `source` and `target`, or of many domains `image`, `reference` and `reference_domain`; with `counterpart`, `mask`
+            and `counterpart_mask` of scenes whose truth is known.
 
     Returns:
         The translations.
     """
     attention: Tensor | None = None
+    many = "reference_domain" in batch
+    source, exemplar = (batch["image"], batch["reference"]) if many else (batch["source"], batch["target"])
     if gives_attention(type(model)) and type(model).translate_batch is Translator.translate_batch:
-        translation, attention = model.translate(batch["source"], return_attention=True)  # type: ignore[call-arg]
+        translation, attention = model.translate(source, return_attention=True)  # type: ignore[call-arg]
     else:
         translation = model.translate_batch(batch)
     tally.update(
         translation.float(),
-        batch["source"].float(),
+        source.float(),
         batch["counterpart"].float(),
         batch["mask"].float(),
-        1,
-        references=batch["target"].float(),
+        batch["reference_domain"] if many else 1,
+        references=exemplar.float(),
         attention=attention,
         counterpart_masks=batch["counterpart_mask"].float(),
     )

@@ -29,6 +29,11 @@ def from_uint8(image: Tensor) -> Tensor:
     return image.to(torch.float32).div_(torch.full((), 255.0, device=image.device)).sub_(0.5).mul_(2.0)
 
 
+def to_unit(image: Tensor) -> Tensor:
+    """Bring floats in [-1, 1] to [0, 1]; values outside are clamped."""
+    return image.clamp(-1, 1).add(1).div(2)
+
+
 def to_uint8(image: Tensor) -> Tensor:
     """Round floats in [-1, 1] to the nearest of 0..255; the inverse of `from_uint8`.
 
@@ -36,7 +41,7 @@ def to_uint8(image: Tensor) -> Tensor:
         image: float, any shape. Values outside are clamped, NaN becomes black.
     """
     image = image.detach().to(torch.promote_types(image.dtype, torch.float32))
-    return image.nan_to_num(nan=-1.0).clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
+    return to_unit(image.nan_to_num(nan=-1.0)).mul(255).round().to(torch.uint8)
 
 
 def to_pil(image: Tensor) -> Image.Image:

@@ -55,9 +55,7 @@ def drawn_rows(networks: Networks, images: Tensor, styles: Tensor) -> list[Tenso
     return [networks.generator(images, style.expand(len(images), -1), masks) for style in styles]
 
 
-def reference_grid(
-    networks: Networks, images: Tensor, references: Tensor, domains: Tensor
-) -> tuple[Tensor, int]:
+def reference_grid(networks: Networks, images: Tensor, references: Tensor, domains: Tensor) -> tuple[Tensor, int]:
     """Each picture in the style of each reference: sources on top, references on the left.
 
     Args:

@@ -205,7 +205,9 @@ class StarGANv2(Translator):
                 style = self.averages.mapping_network(latent.to(self.dtype), domain.expand(len(latent)))
                 style = truncate(style, self.mean_style(to), truncation) if truncation != 1 else style
             if len({len(image), len(style)} - {1}) > 1:
-                raise ZooError(f"{len(image)} pictures and {len(style)} styles don't go together: give one, or as many.")
+                raise ZooError(
+                    f"{len(image)} pictures and {len(style)} styles don't go together: give one, or as many."
+                )
             count = max(len(image), len(style))
             masks = self.masks(image)
             masks = None if masks is None else (masks[0].expand(count, -1, -1, -1), masks[1].expand(count, -1, -1, -1))
@@ -222,7 +224,8 @@ class StarGANv2(Translator):
     @property
     def averages(self) -> Networks:
         """The networks that translate: moving averages."""
-        return Networks(*(self.ema[name] for name in NETWORKS), masks=self.masks)
+        generator, mapping_network, style_encoder = (self.ema[name] for name in NETWORKS)
+        return Networks(generator, mapping_network, style_encoder, self.masks)
 
     def number_of(self, domain: str) -> int:
         """The number of a domain by its name.
@@ -274,7 +277,7 @@ class StarGANv2(Translator):
     def find_landmarks(self) -> FAN:
         """The network that finds landmarks, fetched when it is first asked for."""
         if self.fan is None:
-            self.fan = FAN(pretrained=self.landmarks == "wing").to(device=self.device, dtype=self.dtype)
+            self.fan = FAN(pretrained=self.landmarks == "wing").to(self.generator.from_rgb.weight)
         return self.fan
 
     # Training --------------------------------------------------------------------------------------------------------

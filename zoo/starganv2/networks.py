@@ -5,6 +5,7 @@ Halving is a 2x2 mean, doubling the nearest pixel; leaky ReLUs have a slope of 0
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import log2, sqrt
 
 import torch
@@ -187,7 +188,7 @@ class Generator(nn.Module):
         halvings = int(log2(image_size // BOTTLENECK_SIDE)) + (w_hpf > 0)
         self.size_multiple = 2**halvings
         widths = widths_from(channels, max_channels, halvings)
-        steps = list(zip(widths, widths[1:], strict=False))
+        steps = list(pairwise(widths))
         widest, plain = widths[-1], w_hpf <= 0
         self.from_rgb = nn.Conv2d(3, channels, 3, padding=1)
         self.encode = nn.ModuleList(ResidualBlock(*step, normalize=True, downsample=True) for step in steps)
@@ -276,7 +277,7 @@ class MappingNetwork(nn.Module):
 def perceptron(widths: Sequence[int]) -> nn.Sequential:
     """Linear layers of these widths with ReLUs between them."""
     layers: list[nn.Module] = []
-    for incoming, outgoing in zip(widths, widths[1:], strict=False):
+    for incoming, outgoing in pairwise(widths):
         layers += [nn.ReLU(), nn.Linear(incoming, outgoing)]
     return nn.Sequential(*layers[1:])
 
@@ -285,7 +286,7 @@ def trunk(image_size: int, channels: int, max_channels: int) -> tuple[list[nn.Mo
     """The layers that style encoder and discriminator have in common in shape, from pictures to one pixel, and its channels."""
     require_power_of_two(image_size, 2 * TRUNK_SIDE)
     widths = widths_from(channels, max_channels, int(log2(image_size // TRUNK_SIDE)))
-    blocks = [ResidualBlock(a, b, downsample=True) for a, b in zip(widths, widths[1:], strict=False)]
+    blocks = [ResidualBlock(a, b, downsample=True) for a, b in pairwise(widths)]
     last = widths[-1]
     end = [nn.LeakyReLU(SLOPE), nn.Conv2d(last, last, TRUNK_SIDE), nn.LeakyReLU(SLOPE)]
     return [nn.Conv2d(3, channels, 3, padding=1), *blocks, *end], last
@@ -335,9 +336,7 @@ class Discriminator(nn.Module):
         domains: how many there are.
     """
 
-    def __init__(
-        self, image_size: int = 256, channels: int = 64, max_channels: int = 512, domains: int = 3
-    ) -> None:
+    def __init__(self, image_size: int = 256, channels: int = 64, max_channels: int = 512, domains: int = 3) -> None:
         super().__init__()
         layers, last = trunk(image_size, channels, max_channels)
         self.main = nn.Sequential(*layers, nn.Conv2d(last, domains, 1))

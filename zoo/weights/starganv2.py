@@ -249,7 +249,9 @@ def convert(path: Path, domains: Sequence[str] | None = None) -> dict[str, Any]:
     settings = settings_of(found.networks)
     count, names = settings["domains"], domains or _names(settings["domains"], settings["w_hpf"] > 0)
     if len(names) != count:
-        raise ZooError(f"{path} knows {count} domains, and {len(names)} names were given: --domains {' '.join(_names(count, False))}")
+        raise ZooError(
+            f"{path} knows {count} domains, and {len(names)} names were given: --domains {' '.join(_names(count, False))}"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = room_class(ROOM)(**{**settings, "domains": list(names)})
@@ -282,7 +284,9 @@ def optimizer_states(content: Mapping[str, Any], model: nn.Module, origin: str) 
         state = content.get(name)
         parameters = list(model.get_submodule(name).named_parameters())
         if not isinstance(state, Mapping) or len(state["param_groups"][0]["params"]) != len(parameters):
-            raise ZooError(f"{origin} holds no state of the {name}'s optimiser that fits: it has {some_names(content)}.")
+            raise ZooError(
+                f"{origin} holds no state of the {name}'s optimiser that fits: it has {some_names(content)}."
+            )
         for number, entry in state["state"].items():
             key, parameter = parameters[number]
             if entry["exp_avg"].shape != parameter.shape:
@@ -308,9 +312,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0, or 2 if a person has something to mend.
     """
-    parser = argparse.ArgumentParser(prog="python -m zoo.weights.starganv2", description="Convert StarGAN v2's official files.")
-    parser.add_argument("file", type=Path, help="NNNNNN_nets_ema.ckpt or NNNNNN_nets.ckpt; files of the same training beside it count")
-    parser.add_argument("--domains", nargs="+", help="names of the domains in their order: alphabetical in the official code")
+    parser = argparse.ArgumentParser(
+        prog="python -m zoo.weights.starganv2", description="Convert StarGAN v2's official files."
+    )
+    parser.add_argument(
+        "file", type=Path, help="NNNNNN_nets_ema.ckpt or NNNNNN_nets.ckpt; files of the same training beside it count"
+    )
+    parser.add_argument(
+        "--domains", nargs="+", help="names of the domains in their order: alphabetical in the official code"
+    )
     parser.add_argument("--output", type=Path, required=True, help="checkpoint to write")
     options = parser.parse_args(arguments)
     try:

@@ -120,8 +120,8 @@ def test_card(paper: Paper) -> None:
 
 def test_cite(paper: Paper) -> None:
     assert bibtex(paper) == "@article{author2031mirror,\n  title = {Translating Pictures by Mirrors},\n}"
-    planned = find_paper("starganv2")
-    assert bibtex(planned).startswith("@misc{choi2020starganv2,\n")
+    planned = find_paper("consingan")
+    assert bibtex(planned).startswith("@misc{hinz2021consingan,\n")
     assert "author = {Yunjey Choi and Youngjung Uh and" in bibtex(planned)
 
 

@@ -19,6 +19,7 @@ FRONT_DOOR = {
 }
 BEHIND_THE_DOOR = {
     *("zoo.cli.fit", "zoo.cli.translate", "zoo.cli.compare", "zoo.cli.sampler", "zoo.cli.generate"),
+    *("zoo.cli.styles", "zoo.cli.align"),
     *("zoo.core.files", "zoo.weights.fetch"),
 }
 MAY_IMPORT = {

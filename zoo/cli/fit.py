@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import sys
 import warnings
@@ -28,7 +29,7 @@ from zoo.callbacks.judging import SceneJudge
 from zoo.cli.config_errors import cannot_build, explain
 from zoo.cli.lookup import read_yaml
 from zoo.cli.preflight import complaints, refuse
-from zoo.cli.translate import needs_exemplar, translates
+from zoo.cli.translate import needs_exemplar, own_domain, translates
 from zoo.core.checkpoints import read_checkpoint
 from zoo.core.numbers import BadNumbers, BadNumbersAction
 from zoo.core.phases import Phases
@@ -46,6 +47,9 @@ STANDARD_CALLBACKS: dict[str, type[Callback]] = {
     "progress": Progress,
     "judge": SceneJudge,
 }
+INIT_FROM = re.compile(
+    r"^--init_from(=.*)?$"
+)  # for short: rooms that start from published weights take it as an argument
 LARGEST_SEED = 2**32 - 1  # NumPy's
 TERMINATED = 128 + signal.SIGTERM  # the shell's own exit code
 
@@ -277,7 +281,7 @@ def run(command: str, arguments: list[str]) -> int:
     """
     quieten()
     command_line = [Path(sys.argv[0]).name, command, *arguments]
-    arguments, resumed = take_resume(arguments)
+    arguments, resumed = take_resume([INIT_FROM.sub(r"--model.init_from\1", word) for word in arguments])
     settings = run_settings(arguments)
     resume = None
     if resumed is not None:
@@ -302,7 +306,8 @@ def closing_lines(folder: Run, model: Translator) -> list[str]:
     """Where the time went, and what a person does next with a finished run: look at its last grid, translate pictures."""
     grids, checkpoints = sorted(folder.samples.glob("iteration_*.png")), folder.checkpoints_newest_first()
     exemplar = " --reference EXEMPLAR" if needs_exemplar(model) else ""
-    command = f"lightning translate {folder.folder} PICTURES{exemplar} --output translated"
+    domain = "" if not translates(model) or own_domain(model) else " --to DOMAIN"
+    command = f"lightning translate {folder.folder} PICTURES{domain}{exemplar} --output translated"
     facts = {
         "time": model.phases.describe(),
         "grid": str(grids[-1]) if grids else "",

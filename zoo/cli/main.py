@@ -104,6 +104,14 @@ def _answer(arguments: list[str]) -> int:
         from zoo.cli.sampler import run as sampler
 
         return sampler(rest)
+    elif command == "styles":
+        from zoo.cli.styles import run as styles
+
+        return styles(rest)
+    elif command == "align":
+        from zoo.cli.align import run as align
+
+        return align(rest)
     elif command == "generate":
         from zoo.cli.generate import run as generate
 

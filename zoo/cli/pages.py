@@ -21,9 +21,11 @@ GROUPS: dict[str, dict[str, str]] = {
     "Translate": {
         "translate": "translate a picture or a folder of pictures",
         "compare": "put several runs side by side",
+        "styles": "grids and a film of a model of many domains and styles",
     },
     "Make data": {
         "generate": "pairs of pictures that one latent vector gives in several classes",
+        "align": "faces brought to where CelebA-HQ's are",
     },
     "Read and fetch": {
         "list": "the papers and what works today",

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 
 from datamodules.pictures import BadPictureError, decode
 from zoo.callbacks.judging import gives_attention
+from zoo.cli.lapses import named_styles, write_lapses
 from zoo.cli.parser import CommandParser
-from zoo.cli.styles import named_styles, write_lapses
 from zoo.cli.suggest import did_you_mean
 from zoo.core.images import from_uint8, grid, resize, save_png
 from zoo.core.loading import load_translator
@@ -37,6 +37,7 @@ OPTIONS = {  # of the command, by the keyword of `Translator.translate` that the
     "latent": ("draws no random styles", "--latents"),
     "correspondence": ("has no strength of correspondence", "--correspondence"),
     "resolution": ("gives pictures of the size that they have", "--resolution"),
+    "truncation": ("draws no random styles towards a mean", "--truncation"),
 }
 
 
@@ -168,6 +169,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="how closely a translation follows the picture's content, for models that know it (1 as trained)",
     )
     parser.add_argument(
+        "--truncation",
+        type=float,
+        help="how far random styles may be from the mean one, for models that know it: 0 to 1 (1)",
+    )
+    parser.add_argument(
         "--attention",
         nargs="?",
         const="",
@@ -185,14 +191,19 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise ZooError(f"--size is {options.size}; expected a number of pixels, such as --size 256.")
     if options.latents is not None and options.latents < 1:
         raise ZooError(f"--latents is {options.latents}; expected a number of styles, such as --latents {LATENTS}.")
-    if options.styles and (options.reference or options.latents is not None or options.seed is not None):
-        raise ZooError("--styles gives styles by their names: leave --reference, --latents and --seed out.")
+    chance = (options.latents, options.seed, options.truncation)
+    if options.styles and (options.reference or any(value is not None for value in chance)):
+        raise ZooError(
+            "--styles gives styles by their names: leave --reference, --latents, --seed and --truncation out."
+        )
     if options.lapse is not None and options.lapse < 2:
         raise ZooError(
             f"--lapse is {options.lapse}; expected at least 2 frames from one style to the next, such as --lapse 30."
         )
-    if options.reference and (options.latents is not None or options.seed is not None):
-        raise ZooError("--reference gives the style by exemplars and --latents by chance: leave one of them out.")
+    if options.reference and any(value is not None for value in chance):
+        raise ZooError(
+            "--reference gives the style by exemplars; --latents, --seed and --truncation, by chance: leave one of them out."
+        )
     return options
 
 
@@ -241,6 +252,7 @@ def choose_styles(model: Translator, options: argparse.Namespace) -> list[Style]
         "latent": wants_latents,
         "correspondence": options.correspondence is not None,
         "resolution": options.resolution is not None,
+        "truncation": options.truncation is not None,
     }
     for keyword, (lack, option) in OPTIONS.items():
         if asked[keyword] and keyword not in known:
@@ -248,7 +260,7 @@ def choose_styles(model: Translator, options: argparse.Namespace) -> list[Style]
             raise ZooError(f"{room} {lack}: leave {option} out.")
     if options.attention is not None and not gives_attention(type(model)):
         raise ZooError(f"{room} gives no attention maps: leave --attention out. Rooms that do: {attentive_rooms()}.")
-    given = {"correspondence": options.correspondence, "resolution": options.resolution}
+    given = {name: getattr(options, name) for name in ("correspondence", "truncation", "resolution")}
     common = {name: value for name, value in given.items() if value is not None}
     if options.styles:
         return [Style(n, common | {"latent": s.to(model.device)}) for n, s in named_styles(model, options.styles)]

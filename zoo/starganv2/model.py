@@ -17,7 +17,17 @@ from zoo.core.precision import full
 from zoo.errors import ZooError
 from zoo.experts.fan import FAN
 from zoo.experts.fan import WEIGHTS as FAN_WEIGHTS
-from zoo.starganv2.inference import MEAN_LATENTS, Masks, Networks, mean_style, truncate
+from zoo.starganv2.inference import (
+    MEAN_LATENTS,
+    Masks,
+    Networks,
+    cycle_grid,
+    film,
+    latent_grid,
+    mean_style,
+    reference_grid,
+    truncate,
+)
 from zoo.starganv2.networks import Discriminator, Generator, MappingNetwork, StyleEncoder
 from zoo.weights.preflight import missing_weights
 from zoo.weights.starganv2 import load_initial
@@ -173,6 +183,7 @@ class StarGANv2(Translator):
         reference: Tensor | None = None,
         latent: Tensor | None = None,
         truncation: float = 1.0,
+        clamp: bool = True,
     ) -> Tensor:
         """Translate pictures into a domain, in the style of references or in random styles.
 
@@ -184,6 +195,7 @@ class StarGANv2(Translator):
             reference: b 3 h w in [-1, 1], pictures of that domain; resized to the model's size.
             latent: b z from a normal distribution. With neither of the two, latents are drawn.
             truncation: of random styles: 1 leaves them, 0 gives the domain's mean style; see `zoo.starganv2.inference.truncate`.
+            clamp: whether what the generator drew is limited to [-1, 1]; the official measurement of LPIPS looks at it as it is.
 
         Returns:
             Pictures b 3 h w in [-1, 1].
@@ -212,7 +224,8 @@ class StarGANv2(Translator):
             masks = self.masks(image)
             masks = None if masks is None else (masks[0].expand(count, -1, -1, -1), masks[1].expand(count, -1, -1, -1))
             image = image.expand(count, -1, -1, -1)
-            return self.averages.generator(image, style.expand(count, -1), masks).clamp(-1, 1)
+            made = self.averages.generator(image, style.expand(count, -1), masks)
+            return made.clamp(-1, 1) if clamp else made
 
     def translate_batch(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Each image in the style of its reference."""
@@ -220,6 +233,34 @@ class StarGANv2(Translator):
         with self.aside("translate"):
             style = networks.style_encoder(batch["reference"], batch["reference_domain"])
             return networks.generator(image, style, self.masks(image)).clamp(-1, 1)
+
+    def reference_grid(self, image: Tensor, reference: Tensor, domain: Tensor) -> tuple[Tensor, int]:
+        """Every picture in the style of every reference: see `zoo.starganv2.inference.reference_grid`; resized to the model's size."""
+        with self.aside("grid"):
+            return reference_grid(self.averages, self.at_image_size(image), self.at_image_size(reference), domain)
+
+    def latent_grid(
+        self, image: Tensor, latent: Tensor, domains: Sequence[str], truncation: float = 1.0
+    ) -> tuple[Tensor, int]:
+        """Every picture in random styles of domains: see `zoo.starganv2.inference.latent_grid`; resized to the model's size."""
+        numbers = [torch.tensor(self.number_of(domain), device=self.device) for domain in domains]
+        means = [self.mean_style(domain) for domain in domains]
+        with self.aside("grid"):
+            return latent_grid(self.averages, self.at_image_size(image), latent, numbers, means, truncation)
+
+    def cycle_grid(
+        self, image: Tensor, domain: Tensor, reference: Tensor, reference_domain: Tensor
+    ) -> tuple[Tensor, int]:
+        """There and back again: see `zoo.starganv2.inference.cycle_grid`; resized to the model's size."""
+        with self.aside("grid"):
+            image, reference = self.at_image_size(image), self.at_image_size(reference)
+            return cycle_grid(self.averages, image, domain, reference, reference_domain)
+
+    def film(self, image: Tensor, reference: Tensor, domain: Sequence[int]) -> list[Tensor]:
+        """A film from style to style: see `zoo.starganv2.inference.film`; resized to the model's size."""
+        with self.aside("film"):
+            frames = film(self.averages, self.at_image_size(image), self.at_image_size(reference), domain)
+            return [frame.cpu() for frame in frames]
 
     @property
     def averages(self) -> Networks:

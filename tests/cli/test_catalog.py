@@ -122,7 +122,7 @@ def test_cite(paper: Paper) -> None:
     assert bibtex(paper) == "@article{author2031mirror,\n  title = {Translating Pictures by Mirrors},\n}"
     planned = find_paper("consingan")
     assert bibtex(planned).startswith("@misc{hinz2021consingan,\n")
-    assert "author = {Yunjey Choi and Youngjung Uh and" in bibtex(planned)
+    assert "author = {Tobias Hinz and Matthew Fisher and" in bibtex(planned)
 
 
 def test_list_has_a_row_for_each_recipe(paper: Paper) -> None:

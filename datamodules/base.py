@@ -1,7 +1,7 @@
 """What all DataModules share: streams that resume exactly, fixed evaluation loaders, and uint8 until the device."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datamodules.errors import DataError
+from datamodules.pyramid import GrowingStream, Leg, legs_of
 from datamodules.sampling import RankShard, Sample, SampleStream, StreamLoader
 from zoo.core.images import from_uint8
 
@@ -56,6 +57,7 @@ class ImageDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.workers = workers
         self.seed = seed
+        self.legs: tuple[Leg, ...] = ()
 
     @classmethod
     def missing(cls, settings: Mapping[str, Any]) -> list[str]:
@@ -138,8 +140,31 @@ class ImageDataModule(LightningDataModule):
             "generator": torch.Generator().manual_seed(self.seed),
         }
 
+    def follow(self, first_iterations: Sequence[int], batch_sizes: Sequence[int], sizes: Sequence[int]) -> None:
+        """Let training batches follow a network that grows, in place of `batch_size` and `size`.
+
+        Args:
+            first_iterations: with which each part of the training begins, from 0 on.
+            batch_sizes: samples per process and iteration in each part.
+            sizes: sides of the pictures in pixels, `size` halved some times; evaluation pictures keep `size`.
+
+        Raises:
+            DataError: the pictures are smaller than a part wants.
+        """
+        if max(sizes) > self.size:
+            raise DataError(
+                f"The model grows to {max(sizes)} pixels, and the data gives {self.size}: --data.size {max(sizes)}"
+            )
+        self.legs = legs_of(first_iterations, batch_sizes, sizes, self._world_size)
+
     def train_dataloader(self) -> DataLoader[Sample]:
         """The endless stream of this rank, beginning at the trainer's completed iterations."""
+        if self.legs:
+            growing = GrowingStream(
+                self.train_samples(), legs=self.legs, size=self.size, rank=self._rank, world_size=self._world_size
+            )
+            options = self._loader_options(persistent=True)
+            return StreamLoader(growing, start=self._completed_iterations, whole_batches=True, **options)
         stream = SampleStream(
             self.train_samples(), batch_size=self.batch_size, rank=self._rank, world_size=self._world_size
         )

@@ -23,7 +23,7 @@ Sample = dict[str, Any]
 
 # An error travels to the training process as a sample under this key: raised in a worker, it would arrive as a page of
 # traceback, and PyTorch would wait five seconds for every worker before it ends.
-_FAILURE = "failure"
+FAILURE = "failure"
 
 
 def sample_generator(seed: int, i: int, *names: str | int) -> np.random.Generator:
@@ -111,7 +111,7 @@ class SampleStream(IterableDataset[Sample]):
                 try:
                     yield self.sample(i)
                 except DataError as error:
-                    yield {_FAILURE: str(error)}
+                    yield {FAILURE: str(error)}
             n += workers
 
 
@@ -119,27 +119,38 @@ class StreamLoader(DataLoader[Sample]):
     """A DataLoader over a `SampleStream` that asks where to begin each time it is iterated.
 
     Args:
-        stream: the samples.
+        stream: the samples, or whole batches where `whole_batches` is set.
         start: answers with the number of completed iterations. Asked at every pass, because a trainer that limits the
             batches of an epoch begins a new pass in the middle of the run.
+        whole_batches: whether the stream gives batches, which are handed on as they are.
         options: as for `DataLoader`.
     """
 
-    def __init__(self, stream: SampleStream, *, start: Callable[[], int], **options: Any) -> None:
-        super().__init__(stream, batch_size=stream.batch_size, collate_fn=_collate, **options)
+    def __init__(
+        self, stream: SampleStream, *, start: Callable[[], int], whole_batches: bool = False, **options: Any
+    ) -> None:
+        if whole_batches:
+            super().__init__(stream, batch_size=None, collate_fn=_as_it_is, **options)  # type: ignore[arg-type]
+        else:
+            super().__init__(stream, batch_size=stream.batch_size, collate_fn=collate, **options)
         self.stream = stream
         self.start = start
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         self.stream.start_at(self.start())
         for batch in super().__iter__():
-            if _FAILURE in batch:
-                raise DataError(batch[_FAILURE])
+            if FAILURE in batch:
+                raise DataError(batch[FAILURE])
             yield batch
 
 
-def _collate(samples: list[Sample]) -> Sample:
-    return next((sample for sample in samples if _FAILURE in sample), None) or default_collate(samples)
+def _as_it_is(batch: Sample) -> Sample:
+    return batch
+
+
+def collate(samples: list[Sample]) -> Sample:
+    """A batch of samples; where one is a failure, that failure alone."""
+    return next((sample for sample in samples if FAILURE in sample), None) or default_collate(samples)
 
 
 class RankShard(DistributedSampler[Any]):

@@ -2,6 +2,7 @@
 
 from zoo.callbacks.adaptive_lambda import AdaptiveLambda
 from zoo.callbacks.checkpoints import Checkpoints
+from zoo.callbacks.growing import GrowResolution
 from zoo.callbacks.metrics import Metrics
 from zoo.callbacks.progress import Progress
 from zoo.callbacks.run_folder import RunFolder
@@ -13,6 +14,7 @@ __all__ = [
     "Checkpoints",
     "EnterStage",
     "FreezeNetworks",
+    "GrowResolution",
     "Metrics",
     "Progress",
     "RunFolder",

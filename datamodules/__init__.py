@@ -13,6 +13,8 @@ _MODULES = {
     "Domains": "domains",
     "Digits": "digits",
     "Landscapes": "landscapes",
+    "AlignedPictures": "aligned",
+    "ClassDigits": "digit_classes",
 }
 
 

@@ -206,3 +206,26 @@ class Transform:
     def for_evaluation(self) -> "Transform":
         """The transform of validation and test: `load_size` becomes the size of the crop (section 5 of the official code)."""
         return replace(self, load_size=self.size)
+
+
+def crop_box(*, height: int, width: int, side: int, down: int = 0) -> tuple[int, int, int, int]:
+    """A square cut out of a picture's middle, or from below it.
+
+    Args:
+        height: of the picture in pixels.
+        width: of the picture in pixels.
+        side: of the square.
+        down: by how much its middle lies below the picture's.
+
+    Returns:
+        Top, left, height and width of the square.
+
+    Raises:
+        DataError: it does not lie inside the picture.
+    """
+    top, left = (height - side) // 2 + down, (width - side) // 2
+    if top < 0 or left < 0 or top + side > height:
+        raise DataError(
+            f"A square of {side} pixels, {down} below the middle, does not lie inside a picture of {width} x {height}."
+        )
+    return top, left, side, side

@@ -32,7 +32,7 @@ from datamodules.scene_render import (
     uniforms,
 )
 
-Task = Literal["unpaired", "domains", "pairs", "daylight"]
+Task = Literal["unpaired", "domains", "pairs", "alone", "daylight"]
 
 FIRST_SAMPLE = {"train": 0, "validation": 2**40, "test": 2**41}
 """First sample of each stage. Training would need 10^12 samples to reach validation."""
@@ -265,7 +265,22 @@ class PairedScenes(SceneSamples):
         }
 
 
-_TASKS: dict[Task, type[SceneSamples]] = {"unpaired": UnpairedScenes, "domains": DomainScenes, "pairs": PairedScenes}
+class ScenesAlone(SceneSamples):
+    """One `image` of any `domain`; with the truth also its object's `mask`."""
+
+    def sample(self, i: int, *, truth: bool) -> Sample:
+        """Make sample `i`, scene `i`."""
+        scene = self.maker.scene(i, self._domain(i, 0))
+        sample: Sample = {"image": scene.image, "domain": scene.domain}
+        return sample | {"mask": scene.mask} if truth else sample
+
+
+_TASKS: dict[Task, type[SceneSamples]] = {
+    "unpaired": UnpairedScenes,
+    "domains": DomainScenes,
+    "pairs": PairedScenes,
+    "alone": ScenesAlone,
+}
 DAYLIGHT_TASK: Task = "daylight"
 
 
@@ -273,10 +288,10 @@ class Scenes(ImageDataModule):
     """Rendered scenes as batches: uint8 `b 3 h w` from the workers, floats in [-1, 1] on the device.
 
     Args:
-        task: `unpaired` (source and target), `domains` (many domains with exemplars), `pairs` (one content twice), or `daylight`: two
-            landscapes of one pile, each in a light of its own, see `datamodules.scene_daylight`. That has no domains: the next
-            argument, shapes and styles are not looked at.
-        domains: looks of the object, by name: two for `unpaired`, two or more otherwise.
+        task: `unpaired` (source and target), `domains` (many domains with exemplars), `pairs` (one content twice), `alone` (pictures
+            of any of the domains, and nothing beside), or `daylight`: two landscapes of one pile, each in a light of its own, see
+            `datamodules.scene_daylight`. That has no domains: the next argument, shapes and styles are not looked at.
+        domains: looks of the object, by name: two for `unpaired`, one or more for `alone`, two or more otherwise.
         size: height and width in pixels; the same scene at every size.
         batch_size: samples per process and iteration.
         workers: loader processes per process.
@@ -314,8 +329,9 @@ class Scenes(ImageDataModule):
                 raise DataError(f"there is no look '{name}' among the scenes; the looks are: {known}")
         if len(set(domains)) != len(domains):
             raise DataError(f"domains names a look twice: {', '.join(domains)}; take different ones of: {known}")
-        if task != DAYLIGHT_TASK and (len(domains) < 2 or (task == "unpaired" and len(domains) > 2)):
-            wanted = "exactly two" if task == "unpaired" else "at least two"
+        least = 1 if task == "alone" else 2
+        if task != DAYLIGHT_TASK and (len(domains) < least or (task == "unpaired" and len(domains) > 2)):
+            wanted = "exactly two" if task == "unpaired" else "at least two" if least == 2 else "at least one"
             hint = "; for more, type --data.task=domains" if len(domains) > 2 else ""
             raise DataError(f"task '{task}' needs {wanted} domains, found {len(domains)} ({', '.join(domains)}){hint}")
         for option, value, choices in (

@@ -21,14 +21,15 @@ FILM_FORMATS = {".webp": "WEBP", ".gif": "GIF", ".png": "PNG"}
 # Ranges
 
 
-def from_uint8(image: Tensor) -> Tensor:
-    """Scale uint8 to float32 in [-1, 1], to the bit what ToTensor and Normalize(0.5, 0.5) give.
+def from_uint8(image: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Scale uint8 to floats in [-1, 1], in float32 to the bit what ToTensor and Normalize(0.5, 0.5) give.
 
     Args:
         image: uint8, any shape.
+        dtype: of the result.
     """
     # Divided by a tensor: CUDA turns a division by a Python number into a product with its rounded inverse.
-    return image.to(torch.float32).div_(torch.full((), 255.0, device=image.device)).sub_(0.5).mul_(2.0)
+    return image.to(dtype).div_(torch.full((), 255.0, dtype=dtype, device=image.device)).sub_(0.5).mul_(2.0)
 
 
 def to_unit(image: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ ROOMS: dict[str, str] = {
     "sat": "zoo.sat:SAT",
     "unit": "zoo.unit:UNIT",
     "unit_digits": "zoo.unit.digits:UNITDigits",
+    "alae": "zoo.alae:StyleALAE",
+    "alae_mnist": "zoo.alae.mlp:MLPALAE",
     "biggan": "zoo.biggan:BigGAN",
     "gpunit": "zoo.gpunit:GPUNIT",
     "starganv2": "zoo.starganv2:StarGANv2",

@@ -2,11 +2,11 @@
 
 Stanislav Pidhorskyi, Donald A. Adjeroh, Gianfranco Doretto. CVPR 2020. https://arxiv.org/abs/2004.04467
 
-An autoencoder that never compares pictures. A GAN's generator is cut in two, a mapping to codes w and a painter of codes; its discriminator
-is cut in two as well, an encoder of pictures into the same space and a critic of codes. Beside the game, a painted code has to be encoded as
-that code: reciprocity in latent space. Nothing says what codes are distributed like, so they come out disentangled enough to edit: a real
-picture is encoded, its code moved along the direction of an attribute, or mixed with another picture's, and painted again. StyleALAE has
-StyleGAN's generator, an encoder that reads a style off every layer, and grows from 4x4 pixels on.
+An autoencoder that never compares pictures. A GAN's generator is cut in two, a mapping to codes w and a painter of codes; its
+discriminator is cut in two as well, an encoder of pictures into the same space and a critic of codes. Beside the game, a painted code has
+to be encoded as that code: reciprocity in latent space. Nothing says what codes are distributed like, so they come out disentangled enough
+to edit: a real picture is encoded, its code moved along the direction of an attribute, or mixed with another picture's, and painted again.
+StyleALAE has StyleGAN's generator, an encoder that reads a style off every layer, and grows from 4x4 pixels on.
 
 Names:
     here                  official code, checkpoints   paper
@@ -40,7 +40,7 @@ Training:
     real pictures likewise. LREQAdam has no first moment and scales the step of each weight by what its layer's initial deviation is.
 
 Differences:
-    - The paper's third step moves E and G; the code's, and ours, also F, whose code is painted. It takes the mean over a code's numbers too.
+    - The paper's third step moves E and G; the code's, and ours, also F, whose code is painted, and it takes the mean over a code, too.
     - Optimisers forget their state when a level begins, as in the code (`reset_optimizers` of GrowResolution); the code forgets it at a
       resume, too, and we don't.
     - In the third update the critic has no gradient. With today's PyTorch its optimiser passes it over; in the paper's time it stepped with

@@ -164,7 +164,7 @@ class LatentGame(Translator):
 
     def draw_codes(self, count: int) -> tuple[Tensor, Tensor]:
         """Draw latent codes z and map them to w, `b z` each; w moves the tracked average."""
-        z = self.draws.normal("latent", (count, self.latent_channels))
+        z = self.draws.normal("latent", (count, self.latent_channels), device=self.device)
         w = self.mapping(z)
         self.track(w)
         return z, w

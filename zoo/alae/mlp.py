@@ -3,8 +3,9 @@
 Stanislav Pidhorskyi, Donald A. Adjeroh, Gianfranco Doretto: Adversarial Latent Autoencoders.
 CVPR 2020. https://arxiv.org/abs/2004.04467
 
-The paper's test of what codes are good for. Digits are rows of 784 numbers, in which neighbours mean nothing; encoder and generator are three
-affine maps each. Then classifiers that were told the classes, the nearest neighbour and a linear support vector machine, try the codes.
+The paper's test of what codes are good for. Digits are rows of 784 numbers, in which neighbours mean nothing; encoder and generator
+are three affine maps each. Then classifiers that were told the classes, the nearest neighbour and a linear support vector machine,
+try the codes.
 
 Names:
     here             paper
@@ -21,8 +22,8 @@ Figures:
     different writers    nearest neighbour 94.59 / 97.47     support vector machine 94.23 / 98.64
 
 Differences:
-    - The figures are those of the official branch mnist_ref, at the commit whose mapping F is in use; master's networks of perceptrons do not
-      run there. Its slopes differ: 0.2 in the encoder, but 0.01 behind its output; 0.01 in the generator.
+    - Settings are those of the official branch mnist_ref, at the commit whose mapping F is in use; master's perceptrons do not run. Its
+      slopes differ: 0.2 in the encoder, but 0.01 behind its output; 0.01 in the generator.
     - The gradient penalty counts in the range [0, 1] of the digits.
     - The official norm `bn_2`, which no pass goes through, is left out.
     - Classifiers: the support vector machine's objective is that of scikit-learn's LinearSVC (C = 0.02), minimised here

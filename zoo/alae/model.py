@@ -201,14 +201,14 @@ class StyleALAE(LatentGame):
         # The host decides, and no device is waited for.
         if not bool(self.draws.uniform("mix", (1,), device="cpu") < self.mixing_probability):
             return styles
-        second = self.draws.normal("second_latent", (len(styles), self.latent_channels))
+        second = self.draws.normal("second_latent", (len(styles), self.latent_channels), device=styles.device)
         first = int(self.draws.integers("first_mixed", (1,), 1, 2 * (self.stage + 1) + 1, device="cpu"))
         return mixed(styles, self.spread((mapping or self.mapping)(second)), first)
 
     def add_noise(self, x: Tensor, weight: Tensor, number: int, *, same: bool = False) -> Tensor:
         """Add weighted normal noise to features `b c h w`, one map for all channels; with `same` one for all pictures, too."""
         shape = (1 if same else len(x), 1, *x.shape[2:])
-        return x + weight * self.draws.normal("noise", shape).to(x.dtype)
+        return x + weight * self.draws.normal("noise", shape, device=x.device).to(x.dtype)
 
     # Inference
 
@@ -243,7 +243,8 @@ class StyleALAE(LatentGame):
         """Draw maps of noise for the present level, two for each size; the first is one for all pictures, as in the official code."""
         sides = [self.level_size(level) for level in range(self.stage + 1) for _ in range(2)]
         counts = [1] + [count] * (len(sides) - 1)
-        return [self.draws.normal("noise", (n, 1, side, side)) for n, side in zip(counts, sides, strict=True)]
+        shapes = [(n, 1, side, side) for n, side in zip(counts, sides, strict=True)]
+        return [self.draws.normal("noise", shape, device=self.device) for shape in shapes]
 
     def logits(self, code: Tensor) -> Tensor:
         """How real pictures of codes `b z` look to the critic: b."""

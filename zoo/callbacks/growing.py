@@ -194,6 +194,8 @@ class GrowResolution(Callback):
         batches = batches_for(self._value(room, "batches"), trainer.world_size)
         rates = self._value(room, "rates")
         rates = [rates] if isinstance(rates, int | float) else rates
+        if not isinstance(rates, Sequence) or not all(isinstance(rate, int | float) for rate in rates):
+            raise ZooError(f"GrowResolution: rates are {rates!r}; expected was a number, or one for each level.")
         self.growth = Growth(levels, epochs, images, batches, rates)
         growing = cast(GrowingRoom, room)
         growing.grows = True

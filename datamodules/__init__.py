@@ -15,6 +15,7 @@ _MODULES = {
     "Landscapes": "landscapes",
     "AlignedPictures": "aligned",
     "ClassDigits": "digit_classes",
+    "SingleImage": "single_image",
 }
 
 

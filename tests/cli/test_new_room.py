@@ -7,17 +7,27 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from support.architecture import RULES, parse
 from zoo.cli import new_room
-from zoo.cli.catalog import parse_story
-from zoo.cli.lookup import check_recipe, read_yaml
+from zoo.cli.catalog import collect, parse_story
+from zoo.cli.lookup import PLANNED, check_recipe, read_yaml
 from zoo.cli.new_room import FILES, fill, next_steps, write_room
 from zoo.errors import ZooError
 
 REPOSITORY = Path(__file__).parent.parent.parent
-NAMES = ("mypaper", "my_second_paper", "singan")
-"""Our own name, one of several words, and one that is planned."""
+NAMES = ("mypaper", "my_second_paper")
+"""Our own name, and one of several words."""
+PLANNED_PAPER = {
+    "short": "PlanGAN",
+    "title": "PlanGAN: Learning from Plans",
+    "authors": "Anna B. Author, Jean-Luc Writer",
+    "venue": "ICCV",
+    "year": 2031,
+    "link": "https://example.org/plans",
+}
+"""A paper that is planned for a test alone: the real list may be empty."""
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -45,16 +55,39 @@ def test_the_files_of_a_new_room_are_sound(name: str, tmp_path: Path) -> None:
         assert ruff.returncode == 0, ruff.stdout + ruff.stderr
 
 
-def test_a_planned_paper_starts_with_its_story(tmp_path: Path) -> None:
-    room = write_room("singan", tmp_path)[0]
-    paper = parse_story("singan", compile_docstring(room), room)
-    assert (paper.short, paper.published) == ("SinGAN", "ICCV 2019")
-    assert paper.title.startswith("Learning a Generative Model")
-    assert paper.sections["Cite"].startswith("@misc{shaham2019singan,")
-    assert "Take 'singan' out of zoo/planned.yaml." in next_steps("singan", [room], tmp_path)
+@pytest.fixture
+def plans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A list of planned papers with one of our own, in the place of the real one."""
+    folder = tmp_path / "plans"
+    folder.mkdir()
+    (folder / PLANNED).write_text(yaml.safe_dump({"plangan": PLANNED_PAPER}))
+    monkeypatch.setattr(new_room, "PACKAGE", folder)
+    return folder / PLANNED
+
+
+def test_a_planned_paper_starts_with_its_story(tmp_path: Path, plans: Path) -> None:
+    room = write_room("plangan", tmp_path)[0]
+    paper = parse_story("plangan", compile_docstring(room), room)
+    assert (paper.short, paper.published) == ("PlanGAN", "ICCV 2031")
+    assert paper.title.startswith("Learning from Plans")
+    assert paper.sections["Cite"].startswith("@misc{author2031plangan,")
+    assert "Take 'plangan' out of zoo/planned.yaml." in next_steps("plangan", [room], tmp_path)
     mine = write_room("mypaper", tmp_path)[0]
     assert parse_story("mypaper", compile_docstring(mine), mine).short == "Mypaper"
     assert "planned" not in next_steps("mypaper", [mine], tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "# No paper is planned.\n", "{}\n"])
+def test_a_room_can_be_started_when_nothing_is_planned(tmp_path: Path, plans: Path, content: str) -> None:
+    plans.write_text(content)
+    room = write_room("mypaper", tmp_path)[0]
+    assert parse_story("mypaper", compile_docstring(room), room).short == "Mypaper"
+    assert "planned" not in next_steps("mypaper", [room], tmp_path)
+    assert papers_of(plans) == []
+
+
+def papers_of(plans: Path) -> list[str]:
+    return [paper.name for paper in collect({}, plans)]
 
 
 def compile_docstring(file: Path) -> str:

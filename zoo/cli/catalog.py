@@ -206,6 +206,8 @@ def module_file(module: str) -> Path | None:
 
 def _read_plan(file: Path) -> list[Paper]:
     plan = read_yaml(file)
+    if plan is None:  # all papers are built, and only comments are left
+        return []
     if not isinstance(plan, dict):
         raise ZooError(f"{file}: the plan is a mapping from a room's name to its paper.")
     keys = ("short", "title", "authors", "venue", "year", "link")

@@ -16,6 +16,7 @@ ROOMS: dict[str, str] = {
     "unit_digits": "zoo.unit.digits:UNITDigits",
     "alae": "zoo.alae:StyleALAE",
     "alae_mnist": "zoo.alae.mlp:MLPALAE",
+    "consingan": "zoo.consingan:ConSinGAN",
     "biggan": "zoo.biggan:BigGAN",
     "gpunit": "zoo.gpunit:GPUNIT",
     "starganv2": "zoo.starganv2:StarGANv2",

@@ -1,7 +1,7 @@
 """Numbers recorded from the official codes, and what compares ours with them.
 
 A golden file is a safetensors file whose metadata `config` says in JSON what was run, of which kind it is and within which
-tolerances. Its tensors are either given (`in/`, `noise/`, `state/`) or expected. A paper's test maps each kind to a function that
+tolerances. Its tensors are either given (`in/`, `noise/`, `param/`, `state/`) or expected. A paper's test maps each kind to a function that
 takes a `Golden`, rebuilds what the official code did from the given tensors and compares every expected one:
 
     KINDS = {"generator": check_generator, ...}
@@ -35,7 +35,7 @@ from zoo.cli.fit import quieten
 from zoo.core import Translator
 
 HERE = Path(__file__).parent
-GIVEN = frozenset({"in", "noise", "noise_noise", "noise_batch_constant", "state", "state_ema"})
+GIVEN = frozenset({"in", "noise", "noise_noise", "noise_batch_constant", "param", "state", "state_ema"})
 
 
 def is_given(key: str) -> bool:
@@ -91,7 +91,8 @@ class Golden:
             self.config: dict[str, Any] = json.loads(self.metadata["config"])
             self._tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
         self.kind: str = self.config["kind"]
-        self.dtype: torch.dtype = getattr(torch, self.config.get("dtype", "float64"))
+        named = re.fullmatch(r"float\d+", self.config.get("dtype", ""))  # some files have a sentence there
+        self.dtype: torch.dtype = getattr(torch, named[0]) if named else torch.float64
         self._compared: set[str] = set()
         self._failures: list[GoldenMismatchError] = []
 

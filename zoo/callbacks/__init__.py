@@ -2,6 +2,7 @@
 
 from zoo.callbacks.adaptive_lambda import AdaptiveLambda
 from zoo.callbacks.checkpoints import Checkpoints
+from zoo.callbacks.grow_scales import GrowScales
 from zoo.callbacks.growing import GrowResolution
 from zoo.callbacks.metrics import Metrics
 from zoo.callbacks.progress import Progress
@@ -15,6 +16,7 @@ __all__ = [
     "EnterStage",
     "FreezeNetworks",
     "GrowResolution",
+    "GrowScales",
     "Metrics",
     "Progress",
     "RunFolder",

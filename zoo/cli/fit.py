@@ -371,6 +371,7 @@ def quieten() -> None:
         ".*Total length of .* across ranks is zero.*",  # validation data is optional
         ".*This DataLoader will create .* worker processes.*",  # two workers on one core load, only slower
         ".*IterableDataset.*__len__.*",
+        ".*You passed in a `val_dataloader` but have no `validation_step`.*",  # a single picture has none to give
         ".*GPU available but not used.*",
         ".*module.s. in eval mode at the start of training.*",  # moving averages and frozen experts are meant to be
         r"\s*``instantiate_classes`` was deprecated",  # Lightning 2.6 calls the parser by its old name

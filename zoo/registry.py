@@ -17,6 +17,7 @@ ROOMS: dict[str, str] = {
     "alae": "zoo.alae:StyleALAE",
     "alae_mnist": "zoo.alae.mlp:MLPALAE",
     "consingan": "zoo.consingan:ConSinGAN",
+    "singan": "zoo.singan:SinGAN",
     "biggan": "zoo.biggan:BigGAN",
     "gpunit": "zoo.gpunit:GPUNIT",
     "starganv2": "zoo.starganv2:StarGANv2",

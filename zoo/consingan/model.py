@@ -158,10 +158,6 @@ class ConSinGAN(Translator):
         self.noise_amplitude, self.hole_sides, self.as_released = noise_amplitude, hole_sides, as_released
         self.fine_tune, self.first_stage = fine_tune, 0 if fine_tune is None else stages - 1
         self._kept_features: Tensor | None = None  # of the reconstruction, up to the stages that learn
-        if min_size < self.least_size:
-            raise ZooError(
-                f"min_size is {min_size}; the discriminator needs {self.least_size} pixels: --model.min_size 25"
-            )
 
     # Stages
 
@@ -171,6 +167,9 @@ class ConSinGAN(Translator):
         data = getattr(self.trainer, "datamodule", None)
         if stage != "fit":
             return
+        if self.min_size < self.least_size:
+            found = f"min_size is {self.min_size}, and the discriminator needs {self.least_size} pixels"
+            raise ZooError(f"{found}: --model.min_size 25")
         if size := getattr(data, "picture_size", None):
             factor = shrink_factor(size, self.max_size)
             stage_scales((ceil(size[0] * factor), ceil(size[1] * factor)), self.stages, self.min_size, self.geometric)

@@ -367,7 +367,7 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], words: str) -
 
 def test_mistakes_in_translating_are_told() -> None:
     model, picture = small(), noise(2, 3, 32, 32)
-    with pytest.raises(ZooError, match="no domain 'zebra'. This model knows plain, striped, dotted"):
+    with pytest.raises(ZooError, match=r"no domain 'zebra'\. This model knows plain, striped, dotted"):
         model.translate(picture, to="zebra")
     with pytest.raises(ZooError, match="no domain to translate into was named"):
         model.translate(picture)

@@ -308,11 +308,12 @@ def closing_lines(folder: Run, model: Translator) -> list[str]:
     exemplar = " --reference EXEMPLAR" if needs_exemplar(model) else ""
     domain = "" if not translates(model) or own_domain(model) else " --to DOMAIN"
     command = f"lightning translate {folder.folder} PICTURES{domain}{exemplar} --output translated"
+    other = getattr(model, "usage", "").format(run=folder.folder)  # of a room that mostly does something else
     facts = {
         "time": model.phases.describe(),
         "grid": str(grids[-1]) if grids else "",
         "checkpoint": str(checkpoints[0]) if checkpoints else "",
-        "translate": command if checkpoints and translates(model) else "",
+        "use" if other else "translate": (other or command) if checkpoints and translates(model) else "",
     }
     return [f"  {key:<11}{value}" for key, value in facts.items() if value]
 

@@ -116,6 +116,10 @@ def _answer(arguments: list[str]) -> int:
         from zoo.cli.generate import run as generate
 
         return generate(rest)
+    elif command == "single":
+        from zoo.cli.single import run as single
+
+        return single(rest)
     elif command == "download":
         from zoo.cli.download import run as download
 

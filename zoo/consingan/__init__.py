@@ -12,8 +12,8 @@ Names:
     generator        netG, G               head, body (a part per stage), tail
     discriminator    netD, D               one network, that goes on from stage to stage
     reals            reals                 the picture at each stage
-    fixed            fixed_noise, z_opt    noise maps that the reconstruction starts from; the first is the
-                                           coarsest picture
+    fixed            fixed_noise, z_opt    noise maps that the reconstruction starts from; the
+                                           first is the coarsest picture
     amplitudes       noise_amp
     lr_scale         lr_scale, delta
 

@@ -157,6 +157,10 @@ class ConSinGAN(Translator):
         self.lambda_gradient, self.lambda_reconstruction = lambda_gradient, lambda_reconstruction
         self.noise_amplitude, self.hole_sides, self.as_released = noise_amplitude, hole_sides, as_released
         self.fine_tune, self.first_stage = fine_tune, 0 if fine_tune is None else stages - 1
+        what = (
+            f"{'edit' if task == 'editing' else 'harmonize'} {{run}} PICTURE" if task in COMPOSITES else "sample {run}"
+        )
+        self.usage = f"lightning single {what} --output made"
         self._kept_features: Tensor | None = None  # of the reconstruction, up to the stages that learn
 
     # Stages
@@ -312,7 +316,8 @@ class ConSinGAN(Translator):
 
     def draw_map(self, stage: int, size: Size) -> Tensor:
         """The noise map of a stage whose features have this size."""
-        return self.draws.normal("z", (1, self.channels if stage else 3, *self.generator.map_size(stage, size)))
+        shape = (1, self.channels if stage else 3, *self.generator.map_size(stage, size))
+        return self.draws.normal("z", shape, device=self.device)
 
     def paint(self, maps: Sequence[Tensor]) -> Tensor:
         """The picture of noise maps; gradients reach no further than the stages that learn."""

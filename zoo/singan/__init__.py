@@ -9,7 +9,7 @@ painted anew by the scales from there on.
 
 Names:
     here              official code     paper
-    generators        Gs                G_N, ..., G_0: counted from the finest there, from the coarsest here
+    generators        Gs                G_N, ..., G_0: the coarsest first, which is 0 here
     discriminator     netD              D_n
     reals             reals             x_n
     fixed             Zs, z_opt         z^rec: noise at the coarsest scale, 0 above
@@ -32,7 +32,7 @@ Tasks:
     samples of any size           `sample`, and `start` for the first scale that draws
     harmonisation and editing     `translate`, at a fine scale, with a mask for all that stays
     paint to image                `translate` with the task `paint`, at a coarse scale
-    super-resolution              `enlarge`: recipe zoo/singan_super_resolution.yaml
+    super-resolution              `enlarge`: recipe zoo/singan_enlarge.yaml
     animation                     `animate`: trained with min_size 20 and noise_border
 
 Differences:

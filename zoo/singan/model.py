@@ -106,6 +106,7 @@ class SinGAN(Translator):
         self.picture_interval = picture_interval
         self.lambda_gradient, self.lambda_reconstruction = lambda_gradient, lambda_reconstruction
         self.noise_amplitude = noise_amplitude
+        self.usage = f"lightning single {'enlarge' if super_resolution else 'sample'} {{run}} --output made"
         self._previous: Tensor | None = None  # the reconstruction of the scales below, with its border
 
     # Scales
@@ -282,7 +283,8 @@ class SinGAN(Translator):
     def draw_map(self, scale: int, size: Size, border: bool = False) -> Tensor:
         """A noise map with its border, of zeros or drawn, too; one value for all channels at the first scale."""
         wide = 2 * self.layers if border else 0
-        drawn = self.draws.normal("z", (1, 3 if scale else 1, size[0] + wide, size[1] + wide)).expand(-1, 3, -1, -1)
+        shape = (1, 3 if scale else 1, size[0] + wide, size[1] + wide)
+        drawn = self.draws.normal("z", shape, device=self.device).expand(-1, 3, -1, -1)
         return drawn if border else self.pad(drawn)
 
     def climb(self, image: Tensor, maps: Sequence[Tensor], sizes: Sequence[Size], begin: int = 0) -> Tensor:

@@ -11,7 +11,8 @@ from PIL import Image
 
 from support.commands import lightning, write_recipe
 from support.pictures import make_folder, make_good, pixels
-from zoo.cli.translate import find_pictures, parse, plan, read, stacked, translate_any_size
+from zoo.cli.sheets import stacked
+from zoo.cli.translate import find_pictures, parse, plan, read, translate_any_size
 from zoo.core.images import to_uint8
 from zoo.core.loading import load_translator
 from zoo.core.runs import Run

@@ -13,7 +13,8 @@ from PIL import Image
 from support.commands import TINY, lightning, write_recipe
 from support.pictures import pixels
 from zoo.callbacks.judging import gives_attention
-from zoo.cli.translate import Style, attend_any_size, attentive_rooms, plan, read, sheet
+from zoo.cli.sheets import sheet
+from zoo.cli.translate import attend_any_size, attentive_rooms, plan, read
 from zoo.core.images import to_uint8
 from zoo.core.loading import load_translator
 from zoo.core.runs import Run
@@ -165,7 +166,7 @@ def test_maps_are_cut_back_as_translations_are() -> None:
 def test_a_sheet_has_a_column_of_maps_for_every_style() -> None:
     colours, maps = torch.zeros(1, 3, 8, 8), torch.ones(1, 1, 8, 8)
     exemplar = torch.zeros(1, 3, 16, 16)
-    styles = [Style("one", {}, exemplar), Style("two", {}, exemplar)]
+    styles = [("one", exemplar), ("two", exemplar)]
     rows = [[colours, colours, maps, colours, maps]] * 3
     wide = sheet(rows, styles, attention=True)
     narrow = sheet([[colours, colours, colours]] * 3, styles)

@@ -14,7 +14,8 @@ from support.commands import lightning, write_recipe
 from support.pictures import pixels
 from support.styled import SAMPLER, registered, styled_run
 from support.toy import PlainRoom, StyledRoom
-from zoo.cli.translate import Style, choose_styles, parse, plan, read, sheet, translate_any_size
+from zoo.cli.sheets import sheet
+from zoo.cli.translate import Style, choose_styles, parse, plan, read, translate_any_size
 from zoo.core.images import to_uint8
 from zoo.core.loading import load_translator
 from zoo.core.runs import Run
@@ -117,7 +118,7 @@ def test_random_styles_are_six_and_the_same_for_every_picture(sampled: Run, tmp_
 
 def test_the_sheet_has_exemplars_on_top_and_sources_on_the_left() -> None:
     white, grey, black = (torch.full((1, 3, 40, 40), value) for value in (1.0, 0.0, -1.0))
-    styles = [Style("x", exemplar=black), Style("a much longer name than there is room for", exemplar=grey)]
+    styles = [("x", black), ("a much longer name than there is room for", grey)]
     picture = np.array(sheet([[grey, white, black], [black, grey, white]], styles))
     top = picture.shape[0] - 3 * 42
     centres = [top + 42 * row + 20 for row in range(3)]
@@ -128,7 +129,7 @@ def test_the_sheet_has_exemplars_on_top_and_sources_on_the_left() -> None:
     assert column(2) == [255, 128, 0]  # an empty cell, then the sources
     assert column(2 + 42) == [0, 255, 128]
     assert picture.shape[1] < 400
-    plain = np.array(sheet([[grey, white]], [Style()]))
+    plain = np.array(sheet([[grey, white]], [("", None)]))
     assert plain.shape[0] == picture.shape[0] - 2 * 42  # no row of exemplars where there are none
 
 
@@ -161,7 +162,7 @@ def test_exemplars_of_one_name_are_told_apart(sampled: Run, tmp_path: Path) -> N
         ("exemplars_only", "--latents 2", "PlainRoom draws no random styles: leave --latents out."),
         ("unsampled", "", "StyledRoom translates in the style of an exemplar. Say which: --reference PICTURE"),
         ("unsampled", "--latents 2", "this StyledRoom is not fitted, so it draws no styles yet. Fit it: lightning sampler RUN"),
-        ("sampled", "--reference IN/x.png --latents 2", "--reference gives the style by exemplars and --latents by chance: leave one"),
+        ("sampled", "--reference IN/x.png --latents 2", "--reference gives the style by exemplars; --latents, --seed and"),
         ("sampled", "--latents 0", "--latents is 0; expected a number of styles, such as --latents 6."),
         ("sampled", "--reference IN/y.png", "is no picture, folder or pattern that matches one. Did you mean 'x.png'?"),
         ("sampled", "--reference IN/bad.png", "--reference IN/bad.png: "),

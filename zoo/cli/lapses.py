@@ -13,7 +13,7 @@ from torch import Tensor
 
 from datamodules.pictures import BadPictureError
 from zoo.cli.suggest import did_you_mean
-from zoo.core.images import save_film
+from zoo.core.films import save_film
 from zoo.core.translator import Translator
 from zoo.errors import ZooError
 

@@ -22,7 +22,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "translate": "translate a picture or a folder of pictures",
         "compare": "put several runs side by side",
         "styles": "grids and a film of a model of many domains and styles",
-        "single": "models of one picture: samples, animation, harmonisation, editing, painting, super-resolution",
+        "single": "models of one picture: samples, animation, harmonisation, painting, enlarging",
     },
     "Make data": {
         "generate": "pairs of pictures that one latent vector gives in several classes",

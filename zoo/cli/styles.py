@@ -14,7 +14,8 @@ from torch import Tensor
 from datamodules.pictures import BadPictureError
 from zoo.cli.parser import CommandParser
 from zoo.cli.translate import find_pictures, pick_device, read
-from zoo.core.images import FILM_FORMATS, resize, save_film, save_png, to_pil
+from zoo.core.films import FILM_FORMATS, save_film
+from zoo.core.images import resize, save_png, to_pil
 from zoo.core.loading import load_translator
 from zoo.core.translator import Translator
 from zoo.errors import ZooError

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,8 +20,9 @@ from datamodules.pictures import BadPictureError, decode
 from zoo.callbacks.judging import gives_attention
 from zoo.cli.lapses import named_styles, write_lapses
 from zoo.cli.parser import CommandParser
+from zoo.cli.sheets import sheet, thumbnail
 from zoo.cli.suggest import did_you_mean
-from zoo.core.images import from_uint8, grid, resize, save_png
+from zoo.core.images import from_uint8, resize, save_png
 from zoo.core.loading import load_translator
 from zoo.core.translator import Translator
 from zoo.errors import ZooError
@@ -30,7 +30,7 @@ from zoo.registry import ROOMS, room_class
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 SHEET = "sheet.png"
-SHEET_ROWS, SHEET_COLUMNS, SHEET_SIDE, SHEET_LABEL = 16, 16, 256, 20
+SHEET_ROWS, SHEET_COLUMNS = 16, 16
 LATENTS = 6  # random styles per picture where nothing is said, as many as GP-UNIT's official inference gives
 OPTIONS = {  # of the command, by the keyword of `Translator.translate` that they fill
     "reference": ("takes no exemplar", "--reference"),
@@ -114,7 +114,8 @@ def run(arguments: Sequence[str]) -> int:
         if len(shown) < SHEET_ROWS:
             shown.append(row)
     if shown and options.sheet:
-        save_png(sheet(shown, styles, attention=maps is not None), options.output / SHEET)
+        tops = [(style.label, style.exemplar) for style in styles]
+        save_png(sheet(shown, tops, attention=maps is not None), options.output / SHEET)
         print(f"Side by side: {options.output / SHEET}")
     each = f", in {len(styles)} styles each" if len(styles) > 1 else ""
     print(f"{len(jobs) - failed} of {len(jobs)} pictures are translated{each}, in {options.output}")
@@ -450,44 +451,6 @@ def cut_back(result: Tensor, padded: Tensor, image: Tensor) -> Tensor:
     """Cut what a model made of a padded picture to the picture's size, unless it is of a size of its own."""
     height, width = image.shape[-2:]
     return result[..., :height, :width] if result.shape[-2:] == padded.shape[-2:] else result
-
-
-def thumbnail(image: Tensor) -> Tensor:
-    """A picture `1 3 h w` made small for the sheet."""
-    height, width = image.shape[-2:]
-    scale = min(1.0, SHEET_SIDE / max(height, width))
-    return resize(image, max(1, round(height * scale)), max(1, round(width * scale)), filter="bilinear").clamp(-1, 1)
-
-
-def sheet(rows: Sequence[Sequence[Tensor]], styles: Sequence[Style], *, attention: bool = False) -> Image.Image:
-    """All pictures side by side: the sources in the first column, a column per style, exemplars on top of theirs.
-
-    Args:
-        rows: thumbnails of a source and its translations, `1 3 h w` each.
-        styles: of the translations.
-        attention: whether an attention map `1 1 h w` follows each translation; it gets a column of its own.
-    """
-    step = 2 if attention else 1
-    shown = styles[: (len(rows[0]) - 1) // step]
-    top = [style.exemplar for style in shown]
-    if any(exemplar is not None for exemplar in top):
-        blank = torch.ones(1, 3, 1, 1)
-        above = [blank if exemplar is None else thumbnail(exemplar) for exemplar in top]
-        rows = [[blank, *(image for each in above for image in (each, blank[:, :1])[:step])], *rows]
-    columns = {"source": [row[0] for row in rows]}
-    for number, style in enumerate(shown, start=1):
-        label = style.label or "translation"
-        label = label if len(label) <= SHEET_LABEL and label not in columns else f"{number} {label[: SHEET_LABEL - 4]}"
-        columns[label] = [row[1 + step * (number - 1)] for row in rows]
-        if attention:
-            columns["attention" if len(shown) == 1 else f"{number} attention"] = [row[step * number] for row in rows]
-    return grid({label: stacked(images) for label, images in columns.items()})
-
-
-def stacked(images: Sequence[Tensor]) -> Tensor:
-    """Pictures of several sizes as one batch, each in the upper left corner of white."""
-    height, width = max(i.shape[-2] for i in images), max(i.shape[-1] for i in images)
-    return torch.cat([F.pad(i, (0, width - i.shape[-1], 0, height - i.shape[-2]), value=1.0) for i in images])
 
 
 def pick_device(name: str) -> torch.device:

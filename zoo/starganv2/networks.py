@@ -242,7 +242,8 @@ def of_domain(branches: Tensor, domain: Tensor) -> Tensor:
         branches: b k or b k s.
         domain: b numbers of domains.
     """
-    return branches[torch.arange(len(domain), device=domain.device), domain]
+    place = domain.reshape(-1, *[1] * (branches.ndim - 1))  # b 1 or b 1 1
+    return torch.take_along_dim(branches, place, dim=1).squeeze(1)
 
 
 class MappingNetwork(nn.Module):

@@ -321,6 +321,12 @@ class StarGANv2(Translator):
             self.fan = FAN(pretrained=self.landmarks == "wing").to(self.generator.from_rgb.weight)
         return self.fan
 
+    def take_landmarks(self, state: Mapping[str, Tensor]) -> None:
+        """Take FAN's weights from a state dict, as official checkpoints bring it along."""
+        self.fan = FAN()
+        self.fan.load_weights(state)
+        self.fan.to(self.generator.from_rgb.weight)
+
     # Training --------------------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> list[Optimizer]:

@@ -1,7 +1,7 @@
 """Official StarGAN v2 weights, every key and shape of which has to fit.
 
 Published are moving averages, `{network: state dict}` of generator, mapping_network and style_encoder, and of FAN where the
-generator has high-pass skips; FAN comes from its own file here. A training of the official code writes three files:
+generator has high-pass skips. A checkpoint of ours keeps no FAN: it comes from its own file then. A training of the official code writes three files:
 `NNNNNN_nets.ckpt` (the networks themselves, with the discriminator), `NNNNNN_nets_ema.ckpt` and `NNNNNN_optims.ckpt`. Files of some
 versions have `module.` before every key, or lack the constant `hpf.filter`. The published files were never seen here; this was
 tested on files built in their layouts.
@@ -55,12 +55,14 @@ class Found:
     Attributes:
         origin: the file.
         networks: the state dicts.
-        averaged: moving averages of the same networks, where a file has both.
+        averaged: moving averages of the same networks, where a training has both.
+        landmarks: FAN's state dict, where a file brings it along.
     """
 
     origin: str
     networks: dict[str, dict[str, Tensor]]
     averaged: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    landmarks: dict[str, Tensor] | None = None
 
 
 # Loading -------------------------------------------------------------------------------------------------------------
@@ -122,7 +124,8 @@ def official(path: Path) -> Found:
             f"{path} has no {' and no '.join(lacking)}: it looks like something else ({some_names(content)}). StarGAN v2's files "
             "hold generator, mapping_network and style_encoder. Published ones: lightning download starganv2_afhq"
         )
-    return Found(str(path), networks)
+    fan = content.get("fan")
+    return Found(str(path), networks, landmarks=state_of(fan) if isinstance(fan, Mapping) else None)
 
 
 def _load(model: nn.Module, found: Found) -> None:
@@ -136,6 +139,8 @@ def _load(model: nn.Module, found: Found) -> None:
         parts[name].load_state_dict(state)
     for name in AVERAGED:
         parts[f"ema.{name}"].load_state_dict(averages[name])
+    if found.landmarks is not None and settings_of(networks)["w_hpf"] > 0:
+        model.take_landmarks(found.landmarks)  # type: ignore[operator]
 
 
 def complete(networks: Mapping[str, State], generator: State | None = None) -> dict[str, dict[str, Tensor]]:
@@ -241,11 +246,11 @@ def convert(path: Path, domains: Sequence[str] | None = None) -> dict[str, Any]:
     given = official(path)
     named = FILES.fullmatch(path.name)
     beside = {kind: path.with_name(f"{named['number']}_{kind}.ckpt") for kind in KINDS} if named else {}
-    nets, averages, optims = (beside.get(kind, Path("/nowhere")) for kind in KINDS)
+    there = {kind: file for kind, file in beside.items() if file.is_file()}
     found = given
-    if nets.is_file():
-        found = official(nets)
-        found.averaged = official(averages).networks if averages.is_file() else given.networks
+    if "nets" in there:
+        found = official(there["nets"])
+        found.averaged = official(there["nets_ema"]).networks if "nets_ema" in there else given.networks
     settings = settings_of(found.networks)
     count, names = settings["domains"], domains or _names(settings["domains"], settings["w_hpf"] > 0)
     if len(names) != count:
@@ -263,8 +268,8 @@ def convert(path: Path, domains: Sequence[str] | None = None) -> dict[str, Any]:
         "zoo": {"room": ROOM, "iteration": iteration, "stage": 0, "frozen": [], "seed": 0, "ranks": []},
         "global_step": iteration,
     }
-    if nets.is_file() and optims.is_file():
-        checkpoint["optimizer_states"] = optimizer_states(read_file(optims), model, str(optims))
+    if {"nets", "optims"} <= there.keys():
+        checkpoint["optimizer_states"] = optimizer_states(read_file(there["optims"]), model, str(there["optims"]))
     return checkpoint
 
 

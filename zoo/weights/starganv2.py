@@ -1,10 +1,10 @@
 """Official StarGAN v2 weights, every key and shape of which has to fit.
 
 Published are moving averages, `{network: state dict}` of generator, mapping_network and style_encoder, and of FAN where the
-generator has high-pass skips. A checkpoint of ours keeps no FAN: it comes from its own file then. A training of the official code writes three files:
-`NNNNNN_nets.ckpt` (the networks themselves, with the discriminator), `NNNNNN_nets_ema.ckpt` and `NNNNNN_optims.ckpt`. Files of some
-versions have `module.` before every key, or lack the constant `hpf.filter`. The published files were never seen here; this was
-tested on files built in their layouts.
+generator has high-pass skips (a checkpoint of ours keeps no FAN: it comes from its own file then). A training of the official code
+writes three files: `NNNNNN_nets.ckpt` (the networks themselves, with the discriminator), `NNNNNN_nets_ema.ckpt` and
+`NNNNNN_optims.ckpt`. Files of some versions have `module.` before every key, or lack the constant `hpf.filter`. The published files
+were never seen here; this was tested on files built in their layouts.
 
     model = StarGANv2()
     load_averages(model, fetch("starganv2_afhq"))

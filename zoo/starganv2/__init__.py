@@ -14,15 +14,20 @@ Names:
     style_encoder    style_encoder     E
     discriminator    discriminator     D
     reference        x_ref             the style of `image` (x_src) comes from it
-    lambda_r1        lambda_reg        and lambda_style, lambda_diversity, lambda_cycle: lambda_sty, lambda_ds, lambda_cyc
-    w_hpf            w_hpf             divides the high-pass filter of the skips: larger is weaker
+    lambda_r1        lambda_reg        likewise lambda_style: lambda_sty, lambda_cycle: lambda_cyc
+    lambda_diversity lambda_ds
+    w_hpf            w_hpf             divides the high-pass filter: larger is weaker
 
 Losses:
-    x is of domain y, its target domain is t; z, z' are latents, r, r' references of domain t; s(a) = log(1 + exp(a)); |.| is the mean
-    absolute difference; D_k is the logit of domain k. A style c is F_t(z) or E_t(r), and another one, c', is F_t(z') or E_t(r').
-    discriminator    mean s(-D_y(x)) + mean s(D_t(G(x, c))) + lambda_r1 1/2 mean ||dD_y(x)/dx||^2
-    generator        mean s(-D_t(G(x, c))) + lambda_style |E_t(G(x, c)) - c| - lambda_diversity |G(x, c) - G(x, c')|
-                     + lambda_cycle |G(G(x, c), E_y(x)) - x|, where nothing flows into G(x, c')
+    x is of domain y, its target domain is t; z, z' are latents, r, r' references of domain t; D_k is the logit of domain k. A style c is
+    F_t(z) or E_t(r), and another one, c', is F_t(z') or E_t(r'); nothing flows into G(x, c'). s(a) = log(1 + exp(a)), and |.| is the
+    mean absolute difference.
+    discriminator    mean s(-D_y(x)) + mean s(D_t(G(x, c)))
+                     + lambda_r1 1/2 mean ||dD_y(x)/dx||^2
+    generator        mean s(-D_t(G(x, c)))
+                     + lambda_style |E_t(G(x, c)) - c|
+                     - lambda_diversity |G(x, c) - G(x, c')|
+                     + lambda_cycle |G(G(x, c), E_y(x)) - x|
 
 Training:
     An iteration is four steps: the discriminator's with c of a latent, then of a reference; the generator's with c of the same latent,

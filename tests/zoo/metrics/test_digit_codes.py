@@ -1,0 +1,68 @@
+"""Codes of digits, read by classifiers: from a run's folder to the table."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from datamodules import ClassDigits
+from support.commands import lightning
+from support.digits import printed, write_npz
+from zoo.core.images import from_uint8
+from zoo.metrics.digit_codes import PUBLISHED, format_report, main, measure
+
+
+class Pixels:
+    """Gives pixels for features: the printed digits are told apart by them."""
+
+    device = torch.device("cpu")
+
+    def features(self, image: Tensor) -> dict[str, Tensor]:
+        return {"short": image[:, :, ::2, ::2].flatten(1), "long": image.flatten(1)}
+
+
+class Nothing(Pixels):
+    """Gives features that say nothing."""
+
+    def features(self, image: Tensor) -> dict[str, Tensor]:
+        return {name: torch.ones(len(image), 2) for name in ("short", "long")}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> ClassDigits:
+    write_npz(tmp_path / "digits", "mnist", printed(train=300, test=60))
+    return ClassDigits(root=str(tmp_path / "digits"), size=16, held_out=60, validation_count=20)
+
+
+def test_good_features_are_read_and_empty_ones_are_not(data: ClassDigits) -> None:
+    good, bad = measure(Pixels(), data), measure(Nothing(), data)
+    wanted = {f"{writers}/{name}/{size}" for writers, name in PUBLISHED for size in ("short", "long")}
+    assert set(good) == set(bad) == wanted
+    assert min(good.values()) > 0.6
+    assert max(bad.values()) < 0.35
+    images, labels = data.labelled("test")
+    assert Pixels().features(from_uint8(images))["long"].shape == (60, 256)
+    assert labels.shape == (60,)
+    table = format_report(good, 240)
+    assert "93.79" in table
+    assert table.count("\n") == 5
+
+
+def test_the_command_reads_a_run(tmp_path: Path, data: ClassDigits, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--data.root", tmp_path / "digits", "--data.size", 16, "--data.held_out", 60, "--data.workers", 0]
+    small = ["--model.image_size", 16, "--model.hidden", 8, "--model.latent_channels", 4, "--data.batch_size", 4]
+    ends = ["--trainer.max_steps", 2, "--trainer.limit_val_batches", 0, "--trainer.accelerator", "cpu"]
+    where = ["--run.root", tmp_path / "runs", "--run.name", "small"]
+    assert lightning("fit", "--config", "zoo/alae_mnist.yaml", *words, *small, *ends, *where) == 0
+    capsys.readouterr()
+    run = tmp_path / "runs" / "alae_mnist" / "small"
+    output = tmp_path / "figures.json"
+    assert main([str(run), "--count", "50", "--output", str(output)]) == 0
+    assert "different writers, linear SVM" in capsys.readouterr().out
+    assert set(json.loads(output.read_text())) == set(measure(Pixels(), data, 20))
+    assert main([str(tmp_path / "nowhere")]) == 2
+    assert "There is no checkpoint" in capsys.readouterr().err
+    assert main([str(run), "--config", "zoo/alae.yaml"]) == 2
+    assert "not about datamodules.ClassDigits" in capsys.readouterr().err

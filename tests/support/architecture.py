@@ -20,6 +20,7 @@ FRONT_DOOR = {
 BEHIND_THE_DOOR = {
     *("zoo.cli.fit", "zoo.cli.translate", "zoo.cli.compare", "zoo.cli.sampler", "zoo.cli.generate"),
     *("zoo.cli.styles", "zoo.cli.align", "zoo.cli.single"),
+    *("zoo.cli.directions",),
     *("zoo.core.files", "zoo.weights.fetch"),
 }
 MAY_IMPORT = {

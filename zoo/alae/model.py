@@ -325,7 +325,7 @@ class StyleALAE(LatentGame):
     def edit(
         self,
         image: Tensor,
-        changes: Mapping[str, float],
+        changes: Mapping[str, float | Tensor],
         *,
         absolute: bool = False,
         below: int | None = None,
@@ -335,7 +335,7 @@ class StyleALAE(LatentGame):
 
         Args:
             image: b c h w in [-1, 1].
-            changes: by how much each named attribute moves along its direction, in that direction's own units.
+            changes: by how much each named attribute moves along its direction, in that direction's own units; a number, or b of them.
             absolute: whether the numbers are the attributes' new values instead.
             below: number of the first style that keeps the picture's own code; the official demo edits the first 16 of 18. None for all.
             noise: see `noise_by`.
@@ -344,7 +344,7 @@ class StyleALAE(LatentGame):
         return self.decode(self.edit_codes(codes, changes, absolute=absolute, below=below), noise=noise)
 
     def edit_codes(
-        self, codes: Tensor, changes: Mapping[str, float], *, absolute: bool = False, below: int | None = None
+        self, codes: Tensor, changes: Mapping[str, float | Tensor], *, absolute: bool = False, below: int | None = None
     ) -> Tensor:
         """Change attributes of codes `b z`, see `edit`: a code for each style, b n z."""
         if unknown := sorted(set(changes) - set(self.directions)):

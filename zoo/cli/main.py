@@ -112,6 +112,10 @@ def _answer(arguments: list[str]) -> int:
         from zoo.cli.align import run as align
 
         return align(rest)
+    elif command == "directions":
+        from zoo.cli.directions import run as directions
+
+        return directions(rest)
     elif command == "generate":
         from zoo.cli.generate import run as generate
 

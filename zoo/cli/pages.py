@@ -17,6 +17,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "test": "measure a checkpoint on the test data",
         "predict": "translate a whole data set",
         "sampler": "fit the style sampler of a finished checkpoint",
+        "directions": "find directions that change attributes of pictures, for ALAE",
     },
     "Translate": {
         "translate": "translate a picture or a folder of pictures",

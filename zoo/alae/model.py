@@ -199,7 +199,7 @@ class StyleALAE(LatentGame):
     def mix_at_random(self, styles: Tensor, mapping: Any = None) -> Tensor:
         """Draw whether all of a batch's styles `b n z` from a drawn one on come from a second code each."""
         # The host decides, and no device is waited for.
-        if not bool(self.draws.uniform("mix", (1,), device="cpu") < self.mixing_probability):
+        if float(self.draws.uniform("mix", (1,), device="cpu")) >= self.mixing_probability:
             return styles
         second = self.draws.normal("second_latent", (len(styles), self.latent_channels), device=styles.device)
         first = int(self.draws.integers("first_mixed", (1,), 1, 2 * (self.stage + 1) + 1, device="cpu"))

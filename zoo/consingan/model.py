@@ -53,9 +53,10 @@ def stage_scales(size: Size, stages: int, min_size: int, geometric: bool) -> lis
     if last < (1 if geometric else 2):
         raise ZooError(f"stages is {stages}; this task needs {2 if geometric else 3} or more: --model.stages 6")
     if ratio >= 1:
+        smaller = f"Type --model.min_size {min(size) // 2}, or take" if min(size) >= 22 else "Take"
         raise ZooError(
             f"The picture is {size[1]}x{size[0]} pixels (after shrinking it to max_size), not larger than the first stage, whose "
-            f"shorter side has {min_size}. Type --model.min_size {max(11, min(size) // 2)}, or take a larger picture or max_size."
+            f"shorter side has {min_size}. {smaller} a larger picture or --model.max_size."
         )
     rate = ratio ** (1 / last)
     if geometric:

@@ -46,9 +46,10 @@ def plan(size: Size, min_size: int, max_size: int, scale_factor: float, *, super
     shrink = shrink_factor(size, max_size)
     shorter = min(ceil(side * shrink) for side in size)
     if shorter <= min_size:
+        smaller = f"--model.min_size {shorter // 2}, or " if shorter >= 24 else ""
         raise ZooError(
             f"The picture is {size[1]}x{size[0]} pixels, {shorter} on its shorter side after shrinking it to max_size: not larger than "
-            f"the first scale, which has {min_size}. Type --model.min_size {max(12, shorter // 2)}, or take a larger picture or max_size."
+            f"the first scale, which has {min_size}. Type {smaller}--model.max_size {2 * max_size}, or take a larger picture."
         )
     beyond = log(min(max_size, max(size)) / max(size), scale_factor)
     if super_resolution:

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from datamodules import SingleImage
+from support.commands import write_recipe
 from support.training import fit
 from zoo.callbacks.grow_scales import GrowScales
 from zoo.core.translator import Translator
@@ -73,3 +74,28 @@ def train(
 def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
     """Whether two state dicts are equal to the bit."""
     return ours.keys() == theirs.keys() and all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def recipe(
+    folder: Path, class_path: str, picture: Path, *, length: int = 1, naive: Path | None = None, **changes: Any
+) -> Path:
+    """A recipe of a small model of a picture, whose runs lie in `folder/runs`, with the callback that the papers' recipes have."""
+    quick = {
+        "stage_iterations": length,
+        "decay_iteration": None,
+        "learning_rate": 0.02,
+    }  # noise shows after a few iterations
+    settings = {**SMALL[class_path], **quick, **changes}
+    given = {"picture": str(picture)} | ({} if naive is None else {"naive": str(naive)})
+    growing = {"class_path": "zoo.callbacks.GrowScales", "init_args": {"every": "stage_iterations"}}
+    trainer = {"accelerator": "cpu", "devices": 1, "max_steps": -1, "max_epochs": -1, "check_val_every_n_epoch": None}
+    folder.mkdir(parents=True, exist_ok=True)
+    return write_recipe(
+        folder,
+        model={"class_path": class_path, "init_args": settings},
+        data={"class_path": "datamodules.SingleImage", "init_args": given},
+        trainer={**trainer, "callbacks": [growing]},
+        checkpoints={"every": 1, "keep": 100},
+        samples={"every": length},
+        metrics={"every": 1},
+    )

@@ -19,7 +19,7 @@ from torch import Tensor
 from datamodules.errors import DataError
 from zoo.cli.parser import CommandParser
 from zoo.cli.suggest import did_you_mean
-from zoo.cli.translate import find_pictures, pick_device, read
+from zoo.cli.translate import find_pictures, free_name, pick_device, read
 from zoo.core.files import write_atomically
 from zoo.core.images import save_png, to_uint8
 from zoo.core.loading import load_translator
@@ -219,7 +219,7 @@ def enlarge(model: Any, task: str, options: argparse.Namespace) -> list[Path]:
     """Enlarge the training picture, or others."""
     require(model, task)
     pictures = find_pictures(options.pictures) if options.pictures else []
-    paths = [options.output / f"{picture.stem}.png" for picture in pictures] or [options.output / "enlarged.png"]
+    paths = named(pictures, options.output) or [options.output / "enlarged.png"]
     free(paths, options.overwrite)
     wanted: list[Path | None] = [*pictures] or [None]
     for path, picture in zip(paths, wanted, strict=True):
@@ -237,10 +237,8 @@ def change(model: Any, task: str, options: argparse.Namespace) -> list[Path]:
         if getattr(options, "mask", None)
         else [None] * len(pictures)
     )
-    whole = [options.output / f"{picture.stem}.png" for picture in pictures]
-    masked = [
-        options.output / f"{picture.stem}_masked.png" for picture, mask in zip(pictures, masks, strict=True) if mask
-    ]
+    whole = named(pictures, options.output)
+    masked = [path.with_name(f"{path.stem}_masked.png") for path, mask in zip(whole, masks, strict=True) if mask]
     free([*whole, *masked], options.overwrite)
     room, own = type(model).__name__, GIVEN_PICTURES[task]
     takes_task = "task" in inspect.signature(model.translate).parameters
@@ -258,6 +256,14 @@ def change(model: Any, task: str, options: argparse.Namespace) -> list[Path]:
             blended = model.translate(image, mask=read_or_say(mask).to(model.device), **keywords)
             written.append(save_png(blended[0].cpu(), path.with_name(f"{path.stem}_masked.png")))
     return written
+
+
+def named(pictures: Sequence[Path], folder: Path) -> list[Path]:
+    """A file for each picture's result: of its name, and with its folder's in front where two would share one."""
+    taken: dict[str, None] = {}
+    for picture in pictures:
+        taken[free_name(picture, taken)] = None
+    return [folder / f"{name}.png" for name in taken]
 
 
 def read_or_say(path: Path) -> Tensor:

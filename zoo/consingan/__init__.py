@@ -52,7 +52,7 @@ Differences:
     - Ranks of a multi-GPU run draw their own noise around the same picture: more processes are larger batches.
 
 Checkpoints:
-    The authors published none. `zoo.weights.consingan` reads the folders that their code writes; those hold whole objects, of which the
+    The authors published none. `zoo.weights.single_image` reads the folders that their code writes; those hold whole objects, of which the
     state dicts alone are read. Tested on files built in that layout.
 
 State:

@@ -49,8 +49,8 @@ Differences:
     - Ranks of a multi-GPU run draw their own noise around the same picture: more processes are larger batches.
 
 Checkpoints:
-    The authors published none. `zoo.weights.singan` reads the state dicts in the folders that their code writes; tested on files built in
-    that layout.
+    The authors published none. `zoo.weights.single_image` reads the state dicts in the folders that their code writes; tested on
+    folders built in that layout.
 
 State:
     trains, makes and changes pictures, equals the official code's numbers; not compared with the paper's figures

@@ -21,6 +21,7 @@ BEHIND_THE_DOOR = {
     *("zoo.cli.fit", "zoo.cli.translate", "zoo.cli.compare", "zoo.cli.sampler", "zoo.cli.generate"),
     *("zoo.cli.styles", "zoo.cli.align", "zoo.cli.single"),
     *("zoo.cli.directions",),
+    "zoo.cli.labels",
     *("zoo.core.files", "zoo.weights.fetch"),
 }
 MAY_IMPORT = {

@@ -124,6 +124,10 @@ def _answer(arguments: list[str]) -> int:
         from zoo.cli.single import run as single
 
         return single(rest)
+    elif command == "labels":
+        from zoo.cli.labels import run as labels
+
+        return labels(rest)
     elif command == "download":
         from zoo.cli.download import run as download
 

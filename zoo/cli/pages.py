@@ -23,11 +23,12 @@ GROUPS: dict[str, dict[str, str]] = {
         "translate": "translate a picture or a folder of pictures",
         "compare": "put several runs side by side",
         "styles": "grids and a film of a model of many domains and styles",
-        "single": "models of one picture: samples, animation, harmonisation, painting, enlarging",
+        "single": "models of one picture: sample, animate, harmonize, edit, paint, enlarge",
     },
     "Make data": {
         "generate": "pairs of pictures that one latent vector gives in several classes",
         "align": "faces brought to where CelebA-HQ's are",
+        "labels": "which class each pixel of a folder of pictures is of",
     },
     "Read and fetch": {
         "list": "the papers and what works today",

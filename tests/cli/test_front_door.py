@@ -151,7 +151,7 @@ def test_trainer_commands_are_handed_over(
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("command", ["translate", "compare", "sampler", "download"])
+@pytest.mark.parametrize("command", ["translate", "compare", "sampler", "labels", "download"])
 def test_other_commands_are_handed_over(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     handed: list[list[str]] = []
     install(monkeypatch, f"zoo.cli.{command}", lambda argv: handed.append(argv) or 0)

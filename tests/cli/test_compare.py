@@ -92,6 +92,21 @@ def test_attention_is_compared_where_a_room_gives_it(folder: Path, capsys: pytes
     assert rows["cyclegan+tiny"]["attention_iou"] == ""
 
 
+def test_landscapes_are_compared_by_their_light(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "daylight.yaml").write_text(
+        "data:\n  class_path: datamodules.Scenes\n  init_args:\n    task: daylight\n    size: 32\n    batch_size: 1\n"
+        "    workers: 0\n    validation_count: 2\n    test_count: 3\n"
+    )
+    words = ["compare", "zoo/cyclegan.yaml+tiny.yaml", "--data", "daylight.yaml", "--output", "out", *OPTIONS]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    (line,) = [line for line in printed.splitlines() if line.startswith("own light nearer")]
+    assert len(line.removeprefix("own light nearer").split()) == 1 + 3  # a recipe and three baselines
+    with (folder / "out" / "table.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert 0 <= float(row["label_iou"]) <= 1
+
+
 def test_folders_without_truth_are_compared_by_validation_measures(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
@@ -69,6 +70,25 @@ def judge_daylight(tally: DaylightTally, model: Translator, batch: Mapping[str, 
     return translation
 
 
+AnyTally = Tally | DaylightTally
+
+
+def tally_for(domains: Sequence[str], device: torch.device) -> AnyTally:
+    """An empty count for scenes of these domains, or for landscapes.
+
+    Raises:
+        ZooError: a domain is no look that the judge knows.
+    """
+    return DaylightTally() if tuple(domains) == DAYLIGHT else Tally(Judge.load(domains).to(device))
+
+
+def judge_any(tally: AnyTally, model: Translator, batch: Mapping[str, Tensor]) -> Tensor:
+    """Translate a batch of rendered pictures as `predict` does, and count it; returns the translations."""
+    if isinstance(tally, DaylightTally):
+        return judge_daylight(tally, model, batch)
+    return judge_batch(tally, model, batch)
+
+
 class SceneJudge(Callback):
     """Judges translations of rendered scenes, logs `val/<figure>` and prints the table beside its baselines at the end.
 
@@ -81,9 +101,8 @@ class SceneJudge(Callback):
         self.enabled = enabled
         self.every_table = every_table
         self.report: dict[str, float] = {}
-        self._judge: Judge | None = None
-        self._tally: Tally | DaylightTally | None = None
-        self._daylight = False
+        self._empty: AnyTally | None = None
+        self._tally: AnyTally | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Load the judge, or say that this data cannot be judged."""
@@ -93,15 +112,17 @@ class SceneJudge(Callback):
                 f"The judge knows rendered scenes alone, and the data is {type(trainer.datamodule).__name__}. "  # type: ignore[attr-defined]
                 "Switch it off: --judge.enabled false"
             )
-        self._daylight = tuple(domains) == DAYLIGHT
-        self._judge = None if self._daylight else Judge.load(domains)
+        self._empty = tally_for(domains, pl_module.device)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin a new count."""
-        if self._judge is not None:
-            self._tally = Tally(self._judge.to(pl_module.device))
-        elif self._daylight:
-            self._tally = DaylightTally()
+        if isinstance(self._empty, Tally):
+            self._empty.judge.to(pl_module.device)
+        self._tally = self._new()
+
+    def _new(self) -> AnyTally:
+        assert self._empty is not None
+        return Tally(self._empty.judge) if isinstance(self._empty, Tally) else DaylightTally()
 
     on_test_epoch_start = on_validation_epoch_start
 
@@ -118,17 +139,14 @@ class SceneJudge(Callback):
         assert self._tally is not None
         assert isinstance(pl_module, Translator)
         with pl_module.aside("judge", batch_idx):
-            if isinstance(self._tally, DaylightTally):
-                judge_daylight(self._tally, pl_module, batch)
-            else:
-                judge_batch(self._tally, pl_module, batch)
+            judge_any(self._tally, pl_module, batch)
 
     on_test_batch_end = on_validation_batch_end
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the figures."""
         assert self._tally is not None
-        tally = DaylightTally() if isinstance(self._tally, DaylightTally) else Tally(self._tally.judge)
+        tally = self._new()
         for rows in sync.gather_plain(self._tally.rows):
             for name, parts in rows.items():  # type: ignore[attr-defined]
                 tally.rows.setdefault(name, []).extend(parts)
@@ -150,4 +168,5 @@ class SceneJudge(Callback):
 
     def _print(self, trainer: Trainer) -> None:
         if trainer.is_global_zero and self.report:
-            print(format_daylight(self.report) if self._daylight else format_table(self.report), flush=True)
+            in_daylight = isinstance(self._empty, DaylightTally)
+            print(format_daylight(self.report) if in_daylight else format_table(self.report), flush=True)

@@ -17,7 +17,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from zoo.callbacks.judging import judge_batch
+from zoo.callbacks.judging import AnyTally, judge_any, tally_for
 from zoo.cli.fit import ZooCLI, quieten
 from zoo.cli.lookup import find_config, read_yaml
 from zoo.cli.parser import CommandParser
@@ -26,7 +26,6 @@ from zoo.core.images import grid, save_png
 from zoo.core.loading import load_translator
 from zoo.core.runs import Run, find_run
 from zoo.errors import ZooError
-from zoo.metrics.judge import Judge, Tally
 
 FIGURES = {
     "style_accuracy": "style accuracy",
@@ -37,6 +36,9 @@ FIGURES = {
     "psnr": "PSNR in dB",
     "style_distance": "style distance",
     "style_distance_others": "... to others",
+    "label_iou": "label IoU",
+    "tone_error": "tone error",
+    "tone_choice": "own light nearer",
     "minutes": "minutes",
     "iterations": "iterations",
     "parameters": "parameters",
@@ -171,13 +173,13 @@ def judge(model: Any, data: Any, name: str, run_: Run) -> tuple[dict[str, float]
     """Judge a model on the test data; where the true translation is unknown, its validation measures stand in."""
     data.setup("test")
     rows: list[Mapping[str, Tensor]] = []
-    tally: Tally | None = None
+    tally: AnyTally | None = None
     loader = data.test_dataloader() or data.val_dataloader()
     for batch in loader:
         batch = data.on_after_batch_transfer({k: _moved(v, model.device) for k, v in batch.items()}, 0)
         if "counterpart" in batch:
-            tally = tally or Tally(Judge.load(data.domains).to(model.device))
-            translation = judge_batch(tally, model, batch)
+            tally = tally or tally_for(data.domains, model.device)
+            translation = judge_any(tally, model, batch)
         else:
             translation = model.translate_batch(batch)
         if sum(len(row["source"]) for row in rows) < GRID_ROWS:
@@ -209,7 +211,7 @@ def format_comparison(contenders: Sequence[Contender]) -> str:
     first = contenders[0].reports[0]
     keys = [key for key in FIGURES if any(key in report for c in contenders for report in c.reports)]
     keys += sorted({key for c in contenders for report in c.reports for key in report if key.startswith("val/")})
-    baselines = [name for name in BASELINES if f"{name}/style_accuracy" in first]
+    baselines = [name for name in BASELINES if f"{name}/error" in first]
     lines = ["".join([f"{'':24}", *(f"{c.name[-22:]:>24}" for c in contenders), *(f"{b:>12}" for b in baselines)])]
     for key in keys:
         cells = [f"{spread(c.reports, key):>24}" for c in contenders]

@@ -1,7 +1,7 @@
 """A web server on the loopback interface that gives what a test tells it to, faults included."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,33 +17,57 @@ class Page:
     missing: int = 0  # bytes announced but never sent
     announce: bool = True  # send Content-Length
     pause: float = 0.0  # seconds between the two halves of the body
+    etag: str = ""  # what tells whether the body is the same; ranges are given where it or `ranges` is set
+    ranges: bool = False  # give a part where one is asked for
+    wrong_start: int = 0  # bytes by which a part begins too late
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class Server:
-    """A running server: its address and the paths it was asked for."""
+    """A running server: its address, the paths it was asked for, and of each the range."""
 
     address: str
     asked: list[str] = field(default_factory=list)
+    ranges: list[str] = field(default_factory=list)
 
 
 @contextmanager
-def serve(pages: Mapping[str, Page]) -> Iterator[Server]:
-    """Serve pages by path ("/weights.pth") on 127.0.0.1 until the block ends; every other path is a 404."""
+def serve(pages: Mapping[str, Page | Sequence[Page]]) -> Iterator[Server]:
+    """Serve pages by path ("/weights.pth") on 127.0.0.1 until the block ends; every other path is a 404.
+
+    Of several pages at one path each is given once, and the last one from then on.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             server.asked.append(self.path)
-            page = pages.get(self.path, Page(b"<html>not found</html>", status=404))
-            self.send_response(page.status)
+            asked = self.headers.get("Range", "")
+            server.ranges.append(asked)
+            found = pages.get(self.path, Page(b"<html>not found</html>", status=404))
+            number = server.asked.count(self.path) - 1
+            page = found if isinstance(found, Page) else found[min(number, len(found) - 1)]
+            begin, status, total = 0, page.status, len(page.body) + page.missing
+            same = not self.headers.get("If-Range") or self.headers["If-Range"] == page.etag
+            if asked and (page.etag or page.ranges) and same and status == 200:
+                begin = int(asked.removeprefix("bytes=").removesuffix("-")) + page.wrong_start
+                status = 206 if begin < total else 416
+            body = page.body[begin:]
+            self.send_response(status)
             if page.announce:
-                self.send_header("Content-Length", str(len(page.body) + page.missing))
+                self.send_header("Content-Length", str(total - begin if status != 416 else 0))
+            if status == 206:
+                self.send_header("Content-Range", f"bytes {begin}-{total - 1}/{total}")
+            if page.etag:
+                self.send_header("ETag", page.etag)
+            for name, value in page.headers.items():
+                self.send_header(name, value)
             self.end_headers()
-            half = len(page.body) // 2
-            self.wfile.write(page.body[:half])
+            half = len(body) // 2
+            self.wfile.write(body[:half])
             self.wfile.flush()
             time.sleep(page.pause)
-            self.wfile.write(page.body[half:])
+            self.wfile.write(body[half:])
 
         def log_message(self, format: str, *args: object) -> None:
             """Keep the test's output quiet."""

@@ -9,7 +9,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from zoo.weights.fetch import WeightFile, is_offline, read_catalogue, weights_folder
+from zoo.weights.catalogue import WeightFile, is_offline, mirrors, read_catalogue, weights_folder
 
 PATIENCE = 3.0  # seconds for a server to answer anything at all
 
@@ -47,7 +47,7 @@ def missing_weights(source: str, option: str = "", catalogue: Mapping[str, Weigh
         return []
     if is_offline():
         reason, advice = "ZOO_OFFLINE forbids the network", f"With a network: ZOO_OFFLINE=0 lightning download {source}"
-    elif silence := _silence(entry.links):
+    elif silence := _silence(mirrors("weights", entry.file) or entry.links):
         reason, advice = silence, f"With a network: lightning download {source}"
     else:
         return []

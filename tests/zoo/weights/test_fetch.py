@@ -8,12 +8,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import Request
 
 import pytest
 
 from support.http import Page, Server, serve
 from zoo.errors import ZooError
-from zoo.weights.fetch import WeightFile, fetch, read_catalogue, weights_folder
+from zoo.registry import ROOMS
+from zoo.weights.fetch import WeightFile, fetch, find_entry, read_catalogue, weights_folder
+from zoo.weights.transfer import RefusalError, _Redirects
 
 BODY = bytes(range(256)) * 3000
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -25,6 +28,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ZOO_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.delenv("ZOO_OFFLINE", raising=False)
+    monkeypatch.delenv("ZOO_MIRROR", raising=False)
+    monkeypatch.setattr("zoo.weights.transfer.FIRST_PAUSE", 0.0)
     return tmp_path / "home"
 
 
@@ -82,7 +87,6 @@ def test_a_file_is_hashed_once_and_again_when_it_was_touched(monkeypatch: pytest
             Page(OTHER),
             f"wrong file came, its SHA-256 is {hashlib.sha256(OTHER).hexdigest()}, expected was SHA-256 {SHA256}",
         ),
-        (Page(BODY, missing=1000), "connection ended after 768,000 of 769,000 bytes"),
         (Page(BODY[:-1]), "wrong file came, it has 767,999 bytes instead of 768,000"),
         (Page(BODY[:-1], announce=False), "wrong file came, it has 767,999 bytes instead of 768,000"),
         (Page(b"gone", status=404), "the server answered 404 Not Found"),
@@ -99,17 +103,18 @@ def test_a_bad_answer_is_told_and_leaves_nothing(page: Page, said: str) -> None:
 
 def test_without_a_digest_a_page_and_a_truncated_file_are_still_refused() -> None:
     with serve({"/page": Page(b"<HTML>sign in</HTML>"), "/short": Page(BODY, missing=5)}) as server:
-        for path, said in [("page", "web page"), ("short", "ended after")]:
+        for path, said in [("page", "web page"), ("short", "ended after 768,000 of 768,005 bytes, in 4 attempts")]:
             with pytest.raises(ZooError, match=said):
                 get(entry(f"{server.address}/{path}", size=None, sha256=None))
-    assert left() == []
+        assert server.asked == ["/page", *["/short"] * 4]
+        assert set(server.ranges) == {""}  # nothing tells that the file behind the link is still the same
 
 
 def test_mirrors_are_tried_in_turn() -> None:
     pages = {"/a": Page(b"", status=500), "/b": Page(OTHER), "/c": Page(BODY), "/d": Page(BODY)}
     with serve(pages) as server:
         path = get(entry(*(server.address + name for name in pages)))
-        assert server.asked == ["/a", "/b", "/c"]
+        assert server.asked == ["/a"] * 4 + ["/b", "/c"]
     assert path.read_bytes() == BODY
 
 
@@ -153,7 +158,7 @@ def drive(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Server, dict[str, P
     """A Google Drive of this machine, and its pages."""
     pages: dict[str, Page] = {}
     with serve(pages) as server:
-        monkeypatch.setattr("zoo.weights.fetch.GOOGLE_DRIVE", server.address + "/download?id={}&confirm=t")
+        monkeypatch.setattr("zoo.weights.catalogue.GOOGLE_DRIVE", server.address + "/download?id={}&confirm=t")
         yield server, pages
 
 
@@ -195,10 +200,11 @@ def test_google_drive_refuses(drive: tuple[Server, dict[str, Page]], page: Page,
 
 
 def test_a_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("zoo.weights.fetch.TIMEOUT", 0.2)
-    with serve({"/net.pth": Page(BODY, pause=1.0)}) as server, pytest.raises(ZooError, match="broke off: timed out"):
+    monkeypatch.setattr("zoo.weights.transfer.TIMEOUT", 0.2)
+    monkeypatch.setattr("zoo.weights.transfer.ATTEMPTS", 2)
+    with serve({"/net.pth": Page(BODY, pause=0.6)}) as server, pytest.raises(ZooError, match="broke off: timed out"):
         get(entry(f"{server.address}/net.pth"))
-    assert left() == []
+    assert not (weights_folder() / "net.pth").exists()
 
 
 def test_a_wrong_file_put_there_by_hand_is_named_and_kept() -> None:
@@ -279,10 +285,10 @@ def test_the_name_never_shows_a_part_of_the_file() -> None:
             path = weights_folder() / "net.pth"
             if path.exists():
                 seen.add(path.stat().st_size)
-            parts.update(part.name for part in weights_folder().glob(".net.pth.????????.part"))
+            parts.update(part.name for part in weights_folder().glob(".net.pth.partial"))
         thread.join()
     assert seen <= {len(BODY)}
-    assert len(parts) == 1  # it was on its way under another name
+    assert parts == {".net.pth.partial"}  # it was on its way under another name
     assert left() == ["net.pth", "net.pth.pin.json"]
 
 
@@ -292,6 +298,184 @@ def test_what_a_killed_download_left_is_removed() -> None:
     with serve({"/net.pth": Page(BODY)}) as server:
         get(entry(f"{server.address}/net.pth"))
     assert left() == ["net.pth", "net.pth.pin.json"]
+
+
+ETAG = '"v1"'
+HALF = len(BODY) // 2
+
+
+def part(body: bytes = BODY, *, link: str = "", validator: str = "") -> None:
+    """What a download that broke off left."""
+    weights_folder().mkdir(parents=True, exist_ok=True)
+    (weights_folder() / ".net.pth.partial").write_bytes(body)
+    (weights_folder() / ".net.pth.partial.json").write_text(json.dumps({"link": link, "validator": validator}))
+
+
+def test_a_connection_that_breaks_off_is_resumed_where_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    cut = dataclasses.replace(Page(etag=ETAG), body=BODY[:HALF], missing=len(BODY) - HALF)
+    with serve({"/net.pth": [cut, Page(BODY, etag=ETAG)]}) as server:
+        assert get(entry(f"{server.address}/net.pth", sha256=None)).read_bytes() == BODY
+        assert server.ranges == ["", f"bytes={HALF}-"]
+    assert left() == ["net.pth", "net.pth.pin.json"]
+    assert f"the connection ended after {HALF:,} of {len(BODY):,} bytes; trying again in" in capsys.readouterr().err
+
+
+def test_a_later_command_goes_on_where_an_earlier_one_broke_off() -> None:
+    with serve({"/net.pth": Page(BODY, etag=ETAG)}) as server:
+        link = f"{server.address}/net.pth"
+        part(BODY[:1000], link=link, validator=ETAG)
+        assert get(entry(link, size=None, sha256=None)).read_bytes() == BODY
+        assert server.ranges == ["bytes=1000-"]
+
+
+def test_with_a_digest_another_mirror_finishes_what_one_began() -> None:
+    with serve({"/b": Page(BODY, ranges=True)}) as server:
+        part(BODY[:1000], link="https://example.org/a", validator=ETAG)
+        assert get(entry(f"{server.address}/b")).read_bytes() == BODY
+        assert server.ranges == ["bytes=1000-"]
+
+
+@pytest.mark.parametrize(
+    ("kept", "page", "ranges"),
+    [
+        (OTHER[:1000], Page(BODY, etag=ETAG), ["bytes=1000-", ""]),  # the part is of something else: all again
+        (BODY[:1000], Page(BODY), ["bytes=1000-"]),  # the server ignores ranges and sends all
+        (BODY[:1000], Page(BODY, etag=ETAG, wrong_start=7), ["bytes=1000-", ""]),
+        (BODY + b"more", Page(BODY, etag=ETAG), [f"bytes={len(BODY) + 4}-", ""]),  # 416
+        (BODY[:1000], Page(BODY, etag='"v2"'), ["bytes=1000-"]),  # the file behind the link changed: all again
+    ],
+)
+def test_a_part_that_does_not_fit_is_fetched_again(kept: bytes, page: Page, ranges: list[str]) -> None:
+    with serve({"/net.pth": page}) as server:
+        link = f"{server.address}/net.pth"
+        part(kept, link=link, validator=ETAG)
+        assert get(entry(link)).read_bytes() == BODY
+        assert server.ranges == ranges
+    assert left() == ["net.pth", "net.pth.pin.json"]
+
+
+def test_a_part_without_anything_that_tells_its_origin_is_dropped() -> None:
+    with serve({"/net.pth": Page(BODY, etag=ETAG)}) as server:
+        part(OTHER[:1000], link="https://example.org/other", validator=ETAG)
+        assert get(entry(f"{server.address}/net.pth", size=None, sha256=None)).read_bytes() == BODY
+        assert server.ranges == [""]
+
+
+def test_a_busy_server_is_asked_again_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("zoo.weights.transfer.FIRST_PAUSE", 1.0)
+    monkeypatch.setattr("zoo.weights.transfer.time.sleep", pauses.append)
+    busy = Page(status=503)
+    patient = Page(status=429, headers={"Retry-After": "7"})
+    with serve({"/net.pth": [busy, busy, patient, Page(BODY)]}) as server:
+        assert get(entry(f"{server.address}/net.pth")).read_bytes() == BODY
+    assert [pause for pause in pauses if pause >= 1] == [1.0, 2.0, 7.0]
+
+
+def test_what_will_not_change_is_not_asked_again() -> None:
+    with serve({"/net.pth": Page(OTHER)}) as server:
+        with pytest.raises(ZooError, match="404"):
+            get(entry(f"{server.address}/none"))
+        with pytest.raises(ZooError, match="a wrong file came"):
+            get(entry(f"{server.address}/net.pth"))
+        assert server.asked == ["/none", "/net.pth"]
+
+
+def test_redirections_are_followed_but_not_into_the_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve({"/net.pth": Page(BODY)}) as server:
+        away = Page(status=302, headers={"Location": f"{server.address}/net.pth"})
+        with serve({"/net.pth": away}) as other:
+            assert get(entry(f"{other.address}/net.pth")).read_bytes() == BODY
+        astray = Page(status=302, headers={"Location": "ftp://127.0.0.1/net.pth"})
+        get(entry(f"{server.address}/net.pth")).unlink()
+        with serve({"/net.pth": astray}) as other, pytest.raises(ZooError, match=r"sends on to ftp.*not encrypted"):
+            get(entry(f"{other.address}/net.pth"))
+    redirects = _Redirects()
+    with pytest.raises(RefusalError, match="not encrypted"):
+        redirects.redirect_request(Request("https://a.org/x"), None, 302, "", {}, "http://a.org/x")
+
+
+def test_mirrors_of_the_environment_take_the_place_of_the_publishers(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve({"/zoo/weights/net.pth": Page(BODY), "/net.pth": Page(BODY)}) as server:
+        monkeypatch.setenv("ZOO_MIRROR", f"{server.address}/empty {server.address}/zoo/")
+        assert get(entry(f"{server.address}/net.pth")).read_bytes() == BODY
+        assert server.asked == ["/empty/weights/net.pth", "/zoo/weights/net.pth"]
+    monkeypatch.setenv("ZOO_MIRROR", "somewhere")
+    (weights_folder() / "net.pth").unlink()
+    with pytest.raises(ZooError, match="ZOO_MIRROR names 'somewhere', which is no link"):
+        get(entry(f"{server.address}/net.pth"))
+
+
+def test_a_folder_may_be_chosen_and_the_pin_is_known_everywhere(tmp_path: Path) -> None:
+    pages = {"/net.pth": Page(BODY)}
+    with serve(pages) as server:
+        unknown = entry(f"{server.address}/net.pth", size=None, sha256=None)
+        assert fetch("net", {"net": unknown}, tmp_path / "a") == tmp_path / "a" / "net.pth"
+        pages["/net.pth"] = Page(OTHER)
+        with pytest.raises(ZooError, match=f"{SHA256} was pinned"):
+            fetch("net", {"net": unknown}, tmp_path / "b")
+        assert not (tmp_path / "b" / "net.pth").exists()
+
+
+def test_a_full_disk_is_told_before_anything_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr("zoo.weights.transfer.shutil.disk_usage", lambda _: usage)
+    with serve({"/net.pth": Page(BODY)}) as server, pytest.raises(ZooError, match="1,000 bytes are free and it needs"):
+        get(entry(f"{server.address}/net.pth"))
+    assert not (weights_folder() / "net.pth").exists()
+
+
+def test_a_server_without_end_is_stopped_at_the_size() -> None:
+    with (
+        serve({"/net.pth": Page(BODY * 2, announce=False)}) as server,
+        pytest.raises(ZooError, match="it has more than"),
+    ):
+        get(entry(f"{server.address}/net.pth"))
+    assert left() == []
+
+
+def test_an_md5_is_checked_where_it_is_published() -> None:
+    md5 = hashlib.md5(BODY).hexdigest()
+    with serve({"/net.pth": Page(BODY)}) as server:
+        known = dataclasses.replace(entry(f"{server.address}/net.pth", sha256=None), md5=md5)
+        assert get(known).read_bytes() == BODY
+        get(known).unlink()
+        (weights_folder() / "net.pth.pin.json").unlink()
+        with pytest.raises(ZooError, match=r"its MD5 is .*, expected was MD5 000"):
+            get(dataclasses.replace(known, md5="0" * 32))
+
+
+def test_the_licence_is_told_before_a_download(capsys: pytest.CaptureFixture[str]) -> None:
+    with serve({"/net.pth": Page(BODY)}) as server:
+        get(entry(f"{server.address}/net.pth"))
+    assert "net.pth is bound to its licence: MIT. See https://example.org" in capsys.readouterr().err
+
+
+def test_names_are_found_however_they_are_spelled() -> None:
+    assert find_entry("gpunit-Cat2Dog").name == "gpunit_cat2dog"
+
+
+VIRUSES = b"""<!DOCTYPE html><html><head><title>Google Drive - Virus scan warning</title></head><body>
+<form id="download-form" action="/really" method="get"><input type="submit" value="Download anyway"/>
+<input type="hidden" name="id" value="1aB-c_d"><input type="hidden" name="uuid" value="u 1"></form></body></html>"""
+
+
+def test_the_question_of_google_drive_is_answered(drive: tuple[Server, dict[str, Page]]) -> None:
+    server, pages = drive
+    pages["/download?id=1aB-c_d&confirm=t"] = Page(VIRUSES)
+    pages["/really?id=1aB-c_d&uuid=u+1"] = Page(BODY)
+    assert get(on_drive()).read_bytes() == BODY
+    assert len(server.asked) == 2
+
+
+def test_a_question_that_leads_elsewhere_is_not_answered(drive: tuple[Server, dict[str, Page]]) -> None:
+    _, pages = drive
+    pages["/download?id=1aB-c_d&confirm=t"] = Page(VIRUSES.replace(b"/really", b"https://example.org/really"))
+    with pytest.raises(ZooError, match="a web page came instead of the file, 'Google Drive - Virus scan warning'"):
+        get(on_drive())
+    pages["/download?id=1aB-c_d&confirm=t"] = pages["/really?id=1aB-c_d&uuid=u+1"] = Page(VIRUSES)
+    with pytest.raises(ZooError, match="a web page came"):
+        get(on_drive())
 
 
 # zoo.core imports torch, which these processes do not need: its package is entered without its __init__.
@@ -371,7 +555,7 @@ def test_catalogue_mistakes_are_named(tmp_path: Path) -> None:
         (good.replace("  size: 768000\n", ""), "entry 'net': .*size"),
         (good.replace("http://127.0.0.1", "http://example.org"), "is not an https link"),
         (good.replace(SHA256, SHA256[:40]), "sha256 is not 64"),
-        (re.sub("  urls: .*\n", "", good), "neither urls nor google_drive"),
+        (re.sub("  urls: .*\n", "", good), "neither urls nor google_drive nor hugging_face"),
     ]:
         path.write_text(bad)
         with pytest.raises(ZooError, match=said):
@@ -393,7 +577,8 @@ def test_our_own_catalogue() -> None:
             assert len(prefix) == 8
             assert (weights.sha256 or weights.sha256_prefix).startswith(prefix)
             assert weights.links[0].endswith(weights.file)
-        assert weights.page.startswith("https://")
+        assert weights.page.startswith("http://" if weights.unencrypted else "https://")
+        assert not weights.room or weights.room in ROOMS
         assert weights.licence
         assert weights.source.startswith("https://")
 

@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules.imagenet291 import SIDE, crop_box, crop_object
+from datamodules.errors import DataError
+from datamodules.imagenet291 import SIDE, crop_box, crop_object, cut_crops
 from support.pictures import pixels
 
 
@@ -43,3 +46,33 @@ def test_a_crop_is_resized_bilinearly() -> None:
     left, top, right, bottom = crop_box(120, 160, (20, 30, 60, 40))
     expected = Image.fromarray(picture[top:bottom, left:right]).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(crop_object(picture, (20, 30, 60, 40)), np.asarray(expected))
+
+
+def test_a_local_imagenet_is_cut_by_the_list(tmp_path: Path) -> None:
+    (tmp_path / "imagenet" / "n01").mkdir(parents=True)
+    Image.fromarray(pixels(64, 48)).save(tmp_path / "imagenet" / "n01" / "a.JPEG")
+    (tmp_path / "boxes" / "deep").mkdir(parents=True)
+    boxes = tmp_path / "boxes" / "deep" / "n01.bbox.txt"
+    boxes.write_text("a.JPEG 10.2 10 20 20 0.9\n\nb.JPEG 1 2 3 4\n")
+    listing = tmp_path / "list.txt"
+    listing.write_text("n01\na.JPEG train/7_bird/1.jpg\n")
+    given = (tmp_path / "imagenet", listing, tmp_path / "boxes", tmp_path / "out")
+    assert cut_crops(*given) == 1
+    with Image.open(tmp_path / "out" / "train" / "7_bird" / "1.jpg") as crop:
+        assert crop.size == (SIDE, SIDE)
+    for text, said in [
+        ("n02\n", "there is no n02.bbox.txt"),
+        ("n01\nb.JPEG train/7_bird/1.jpg\n", "Is .* the folder of ImageNet's training pictures"),
+        ("n01\nc.JPEG train/7_bird/1.jpg\n", "has no box of c.JPEG"),
+        ("n01\na.JPEG ../1.jpg\n", "leads out of the folders"),
+        ("a.JPEG train/7_bird/1.jpg\n", "neither a folder nor a picture"),
+    ]:
+        listing.write_text(text)
+        with pytest.raises(DataError, match=said):
+            cut_crops(*given)
+    boxes.write_text("a.JPEG 1 2\n")
+    listing.write_text("n01\n")
+    with pytest.raises(DataError, match="not a picture's name and four numbers"):
+        cut_crops(*given)
+    with pytest.raises(DataError, match="Give the one that holds n01440764"):
+        cut_crops(tmp_path / "none", *given[1:])

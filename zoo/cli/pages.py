@@ -34,7 +34,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "list": "the papers and what works today",
         "card": "the whole story of a paper: idea, losses, differences, checkpoints, settings",
         "cite": "the paper's BibTeX entry",
-        "download": "published weights: what there is, or fetch some by name",
+        "download": "published weights and data sets: what there is, or fetch some by name",
     },
 }
 COMMANDS = {command: summary for group in GROUPS.values() for command, summary in group.items()}
@@ -42,7 +42,7 @@ USAGE = {
     "list": "lightning list",
     "card": "lightning card NAME",
     "cite": "lightning cite NAME",
-    "download": "lightning download [NAME...]",
+    "download": "lightning download [NAME...] [--to FOLDER] [--keep] [--imagenet FOLDER]",
 }
 EXAMPLES = {
     "lightning card cyclegan": "read the paper",

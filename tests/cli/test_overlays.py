@@ -10,11 +10,13 @@ import pytest
 import yaml
 
 from support.commands import lightning, write_recipe
+from zoo.callbacks.judging import LOGGED
 from zoo.cli.lookup import PACKAGE, PLANNED
 
 ROOT = PACKAGE.parent
 RECIPES = sorted(path for path in PACKAGE.glob("*.yaml") if path.name != PLANNED)
-OVERLAYS = sorted((ROOT / "configs").rglob("*.yaml"))
+SWEEP = ROOT / "configs" / "sweep.yaml"  # wandb's, not ours
+OVERLAYS = sorted(set((ROOT / "configs").rglob("*.yaml")) - {SWEEP})
 
 
 def printed(capsys: pytest.CaptureFixture[str], *configs: Path) -> str:
@@ -98,6 +100,29 @@ def test_an_overlay_adds_its_settings_and_loses_no_callback(
     for path, value in leaves(plain):
         if path not in spoken_of and not any(path[: len(place)] == place for place in other_class):
             assert at(both, path) == value, path
+
+
+def test_the_sweep_varies_options_that_there_are_and_looks_at_a_measure_that_is_logged(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sweep = yaml.safe_load(SWEEP.read_text())
+    program, *words = sweep["command"]
+    assert program == sweep["program"] == "lightning"
+    assert words.pop() == "${args}"
+    first = {
+        name: options.get("values", [options.get("value", options.get("min"))])[0]
+        for name, options in sweep["parameters"].items()
+    }
+    assert lightning(*words, *(f"--{name}={value}" for name, value in first.items()), "--print_config") == 0
+    settings = yaml.safe_load(capsys.readouterr().out)
+    for name, value in first.items():
+        section, option = name.split(".")
+        assert (settings[section].get("init_args") or settings[section])[option] == value
+    assert settings["judge"]["enabled"]
+    assert settings["trainer"]["logger"]["class_path"].endswith("WandbLogger")
+    prefix, _, figure = sweep["metric"]["name"].partition("/")
+    assert prefix == "val"
+    assert figure in LOGGED
 
 
 def test_weights_and_biases_logs_two_runs_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

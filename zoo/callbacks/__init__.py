@@ -2,6 +2,7 @@
 
 from zoo.callbacks.adaptive_lambda import AdaptiveLambda
 from zoo.callbacks.checkpoints import Checkpoints
+from zoo.callbacks.dashboards import Dashboards
 from zoo.callbacks.grow_scales import GrowScales
 from zoo.callbacks.growing import GrowResolution
 from zoo.callbacks.metrics import Metrics
@@ -13,6 +14,7 @@ from zoo.callbacks.staging import EnterStage, FreezeNetworks
 __all__ = [
     "AdaptiveLambda",
     "Checkpoints",
+    "Dashboards",
     "EnterStage",
     "FreezeNetworks",
     "GrowResolution",

@@ -7,6 +7,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from zoo.callbacks.dashboards import keep_checkpoint
 from zoo.core.runs import Run, checkpoint_iteration
 from zoo.errors import ZooError
 
@@ -60,13 +61,14 @@ class Checkpoints(Checkpoint):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the finished model, unless nothing was trained."""
         if trainer.global_step != self._began_at:
-            self._save(trainer)
+            self._save(trainer, last=True)
 
-    def _save(self, trainer: Trainer) -> None:
+    def _save(self, trainer: Trainer, *, last: bool = False) -> None:
         if self.run is None:
             return
         self._saved_at = trainer.global_step
         trainer.save_checkpoint(self.run.checkpoint_path(trainer.global_step))
+        keep_checkpoint(trainer, self.run, self.run.checkpoint_path(trainer.global_step), last=last)
         if trainer.is_global_zero:
             self._remove_old(self.run, trainer.global_step)
 

@@ -32,13 +32,13 @@ class Metrics(Callback):
         self.every = every
         self.run: Run | None = None
         self._table: MetricsTable | None = None
-        self._clock = (0, 0.0)
+        self._pace = Pace()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the table; rows past a resumed checkpoint are dropped."""
         if self.run is not None and trainer.is_global_zero:
             self._table = MetricsTable(self.run.metrics, trainer.global_step)
-        self._clock = (trainer.global_step, time.perf_counter())
+        self._pace.restart(trainer.global_step)
 
     def on_train_batch_end(
         self,
@@ -51,28 +51,49 @@ class Metrics(Callback):
         """Add a row when it is time."""
         if self._table is None or trainer.global_step % self.every:
             return
-        values = {key: float(value) for key, value in trainer.callback_metrics.items() if not key.startswith("val/")}
-        if isinstance(pl_module, Translator):
-            values |= {
-                f"gradient_norm/{name}": float(norm) for name, norm in pl_module.bad_numbers.gradient_norms.items()
-            }
-            values["bad_iterations"] = pl_module.bad_numbers.bad_iterations
-        for index, optimizer in enumerate(trainer.optimizers):
-            values[f"learning_rate/{index}"] = optimizer.param_groups[0]["lr"]
-        (step, then), now = self._clock, time.perf_counter()
-        if trainer.global_step > step:
-            values["seconds_per_iteration"] = (now - then) / (trainer.global_step - step)
-        self._clock = (trainer.global_step, now)
+        values = measured(trainer, pl_module) | self._pace.look(trainer.global_step)
         self._table.add(trainer.global_step, values)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the validation's measures to the row of this iteration."""
         if self._table is None or trainer.sanity_checking:
             return
-        measures = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
-        if measures:
-            self._table.add(trainer.global_step, measures)
-        self._clock = (trainer.global_step, time.perf_counter())  # validation is no part of an iteration's time
+        if found := measures(trainer):
+            self._table.add(trainer.global_step, found)
+        self._pace.restart(trainer.global_step)  # validation is no part of an iteration's time
+
+
+def measured(trainer: Trainer, module: LightningModule) -> dict[str, float]:
+    """What an iteration gave: losses, gradient norms by player, bad iterations so far, learning rates by optimiser."""
+    values = {key: float(value) for key, value in trainer.callback_metrics.items() if not key.startswith("val/")}
+    if isinstance(module, Translator):
+        values |= {f"gradient_norm/{name}": float(norm) for name, norm in module.bad_numbers.gradient_norms.items()}
+        values["bad_iterations"] = module.bad_numbers.bad_iterations
+    for index, optimizer in enumerate(trainer.optimizers):
+        values[f"learning_rate/{index}"] = optimizer.param_groups[0]["lr"]
+    return values
+
+
+def measures(trainer: Trainer) -> dict[str, float]:
+    """What the last validation gave."""
+    return {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
+
+
+class Pace:
+    """Seconds per iteration between two looks."""
+
+    def __init__(self) -> None:
+        self._clock = (0, 0.0)
+
+    def restart(self, iteration: int) -> None:
+        """Count from now on."""
+        self._clock = (iteration, time.perf_counter())
+
+    def look(self, iteration: int) -> dict[str, float]:
+        """`seconds_per_iteration` since the last look or restart; nothing where no iteration has passed."""
+        (begin, then), now = self._clock, time.perf_counter()
+        self._clock = (iteration, now)
+        return {"seconds_per_iteration": (now - then) / (iteration - begin)} if iteration > begin else {}
 
 
 class MetricsTable:

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
+from zoo.callbacks.dashboards import show_samples
 from zoo.core.images import grid, save_png
 from zoo.core.runs import Run
 from zoo.core.translator import Translator
@@ -71,10 +72,10 @@ class SampleGrids(Callback):
         with module.phases.during("grids"):
             with module.aside("samples"), trainer.precision_plugin.forward_context():
                 columns = module.samples(self._batch)
-            save_png(
-                grid({name: images.float() for name, images in columns.items()}),
-                self.run.samples / f"iteration_{trainer.global_step:08d}.png",
-            )
+            columns = {name: images.float() for name, images in columns.items()}
+            sheet = grid(columns)
+            save_png(sheet, self.run.samples / f"iteration_{trainer.global_step:08d}.png")
+            show_samples(trainer, columns, sheet)
 
     def _first_validation_rows(self, trainer: Trainer) -> dict[str, Tensor] | None:
         data = trainer.datamodule  # type: ignore[attr-defined]

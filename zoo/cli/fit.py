@@ -24,7 +24,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from datamodules.errors import DataError
-from zoo.callbacks import Checkpoints, Metrics, Progress, RunFolder, SampleGrids
+from zoo.callbacks import Checkpoints, Dashboards, Metrics, Progress, RunFolder, SampleGrids
+from zoo.callbacks.dashboards import prepare_loggers, quieten_loggers, wandb_said_plainly
 from zoo.callbacks.judging import SceneJudge
 from zoo.cli.config_errors import cannot_build, explain
 from zoo.cli.lookup import read_yaml
@@ -44,6 +45,7 @@ STANDARD_CALLBACKS: dict[str, type[Callback]] = {
     "checkpoints": Checkpoints,
     "samples": SampleGrids,
     "metrics": Metrics,
+    "dashboards": Dashboards,
     "progress": Progress,
     "judge": SceneJudge,
 }
@@ -117,7 +119,7 @@ class ZooCLI(LightningCLI):
         phases = Phases()
         phases.begin("set-up")
         facts = {"command": command, "resume": resume, "recipe": recipe, "command_line": command_line, "phases": phases}
-        with ExitStack() as held:  # the lock of the run's folder
+        with ExitStack() as held, wandb_said_plainly():  # held: the lock of the run's folder
             held.callback(_finish_wandb)
             try:
                 return type(
@@ -201,6 +203,8 @@ class ZooCLI(LightningCLI):
         self.complete_config = self._parser(self.command).dump(own, skip_unset=False, skip_link_targets=True)
         self.run_folder = self._choose_run() if self.command == "fit" else None
         self.settings.ckpt_path = self._choose_checkpoint(self.settings.ckpt_path)
+        resumed_from = self.settings.ckpt_path if self.command == "fit" and self.resume is not None else None
+        prepare_loggers(self.settings.trainer.logger, self.run_folder, resumed_from)
 
     def instantiate_classes(self) -> None:
         """Build everything; what a constructor refuses comes wrapped in the parser's words, which are taken off again."""
@@ -232,6 +236,7 @@ class ZooCLI(LightningCLI):
             trainer = self._instantiate_trainer(trainer_config, callbacks)
         except ValueError as error:
             raise ZooError(f"trainer: {error}") from error
+        quieten_loggers(trainer)
         self.model.bad_numbers = BadNumbers(self.settings.numbers.action, self.settings.numbers.patience)
         self.model.phases = self.phases
         return trainer
@@ -298,11 +303,12 @@ def run(command: str, arguments: list[str]) -> int:
     elif command == "fit" and cli.trainer.is_global_zero and cli.run_folder is not None:
         if cli.began:
             note_phases(cli.run_folder, cli.phases.seconds)
-        print("\n".join(closing_lines(cli.run_folder, cli.model)))
+        seen_at = [callback.seen_at for callback in cli.trainer.callbacks if isinstance(callback, Dashboards)]  # type: ignore[attr-defined]
+        print("\n".join(closing_lines(cli.run_folder, cli.model, "".join(seen_at))))
     return 0
 
 
-def closing_lines(folder: Run, model: Translator) -> list[str]:
+def closing_lines(folder: Run, model: Translator, dashboard: str = "") -> list[str]:
     """Where the time went, and what a person does next with a finished run: look at its last grid, translate pictures."""
     grids, checkpoints = sorted(folder.samples.glob("iteration_*.png")), folder.checkpoints_newest_first()
     exemplar = " --reference EXEMPLAR" if needs_exemplar(model) else ""
@@ -313,6 +319,7 @@ def closing_lines(folder: Run, model: Translator) -> list[str]:
         "time": model.phases.describe(),
         "grid": str(grids[-1]) if grids else "",
         "checkpoint": str(checkpoints[0]) if checkpoints else "",
+        "dashboard": dashboard,
         "use" if other else "translate": (other or command) if checkpoints and translates(model) else "",
     }
     return [f"  {key:<11}{value}" for key, value in facts.items() if value]

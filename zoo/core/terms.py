@@ -15,7 +15,7 @@ class Terms:
     """What `Translator.log_terms` was given, the last value of each name.
 
     `LightningModule.log` costs 0.2 ms per value and iteration. A loss term needs none of what it does: no mean over an epoch, no
-    reduction over ranks. So the values go straight to where callbacks look, and to loggers when these are due.
+    reduction over ranks. So the values go straight to where callbacks look; `zoo.callbacks.Dashboards` is what hands them to loggers.
 
     Attributes:
         latest: scalars on the device by their whole name, such as `loss/generator`.
@@ -40,10 +40,5 @@ class Terms:
             self.latest[f"{prefix}/{name}"] = value.detach().clone()
 
     def publish(self, trainer: Trainer) -> None:
-        """Hand the values to callbacks (`trainer.callback_metrics`), and to loggers every `log_every_n_steps` iterations."""
-        if not self.latest:
-            return
+        """Hand the values to callbacks (`trainer.callback_metrics`)."""
         trainer.callback_metrics.update(self.latest)
-        trainer.logged_metrics.update(self.latest)
-        if trainer.loggers and trainer._logger_connector.should_update_logs:
-            trainer._logger_connector.log_metrics(dict(self.latest))

@@ -38,8 +38,7 @@ class Translator(LightningModule):
         phases: where the time of the run goes; a stage callback counts its work by `with pl_module.phases.during("sampler")`.
         stage: number of the present stage of a network that grows during training, 0 at the start.
         check_ranks_every: iterations between two comparisons of all weights over ranks.
-        size_multiple: what the sides of pictures must be multiples of.
-        smallest_size: the least side of pictures.
+        size_multiple, smallest_size: what the sides of pictures must be multiples of, and their least.
     """
 
     size_multiple: int = 1
@@ -111,11 +110,14 @@ class Translator(LightningModule):
         """Log raw loss terms under `loss/<name>`; they stay on the device until someone looks."""
         self.terms.keep(terms, prefix)
 
+    def log(self, name: str, value: Any, **options: Any) -> None:  # type: ignore[override]
+        """Log as Lightning does; but a training's loggers hear everything from `zoo.callbacks.Dashboards`, over our iterations."""
+        super().log(name, value, **(options | ({"logger": False} if self.trainer.state.fn == "fit" else {})))
+
     def players(self, *players: Player) -> list[Optimizer]:
         """Register the players; what `configure_optimizers` returns."""
         self._players = {player.name: player for player in players}
-        thawable = self._parameters_of(self._frozen)
-        self._fixed = {id(p) for p in self.parameters() if not p.requires_grad} - thawable
+        self._fixed = {id(p) for p in self.parameters() if not p.requires_grad} - self._parameters_of(self._frozen)
         return [optimizer for player in players for optimizer in player.optimizers.values()]
 
     def player(self, name: str, *, only: Sequence[str] | None = None) -> AbstractContextManager[Turn]:

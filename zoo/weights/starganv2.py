@@ -13,6 +13,8 @@ or, to have a checkpoint that the commands take, with whatever of the three file
 
     python -m zoo.weights.starganv2 100000_nets_ema.ckpt --domains cat dog wild --output afhq.ckpt
     lightning translate afhq.ckpt PICTURES --to dog --output translated
+
+With all three files of a training, the checkpoint goes on where that one was: `lightning fit --config ... --ckpt_path afhq.ckpt`.
 """
 
 import argparse
@@ -24,7 +26,9 @@ from math import log2
 from pathlib import Path
 from typing import Any
 
+import lightning
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from zoo.core.checkpoints import SafeCheckpointIO
@@ -270,6 +274,7 @@ def convert(path: Path, domains: Sequence[str] | None = None) -> dict[str, Any]:
     }
     if {"nets", "optims"} <= there.keys():
         checkpoint["optimizer_states"] = optimizer_states(read_file(there["optims"]), model, str(there["optims"]))
+        checkpoint |= progress(iteration)
     return checkpoint
 
 
@@ -301,6 +306,22 @@ def optimizer_states(content: Mapping[str, Any], model: nn.Module, origin: str) 
                 )
         states.append(dict(state))
     return states
+
+
+def progress(iteration: int) -> dict[str, Any]:
+    """What Lightning wants to know of a training that has done so many iterations, to go on with it."""
+    fit_loop = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False).fit_loop
+    state = fit_loop.state_dict()
+    for counter in ("epoch_loop.batch_progress", "epoch_loop.manual_optimization.optim_step_progress"):
+        for span in ("total", "current"):
+            state[counter][span] = dict.fromkeys(state[counter][span], iteration)
+    state["epoch_loop.state_dict"] = {"_batches_that_stepped": iteration}
+    return {
+        "pytorch-lightning_version": lightning.__version__,
+        "epoch": 0,
+        "lr_schedulers": [],
+        "loops": {"fit_loop": state},
+    }
 
 
 def _names(count: int, faces: bool) -> list[str]:

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from support.commands import lightning
-from zoo.core.checkpoints import SafeCheckpointIO
+from support.commands import lightning, write_recipe
+from zoo.core.checkpoints import SafeCheckpointIO, read_checkpoint
 from zoo.core.loading import load_translator
+from zoo.core.runs import Run
 from zoo.errors import ZooError
 from zoo.experts.fan import FAN
 from zoo.starganv2 import StarGANv2
@@ -27,6 +28,7 @@ SMALL: dict[str, Any] = {
     "latent_channels": 2,
     "mapping_channels": 4,
 }
+LOOKS = ["plain", "striped", "dotted"]
 State = dict[str, Tensor]
 
 
@@ -113,6 +115,45 @@ def test_a_whole_training_converts_with_its_optimisers(tmp_path: Path, given: st
     SafeCheckpointIO().save_checkpoint(checkpoint, path)
     loaded = load_translator(path)
     assert all(torch.equal(value, before[key]) for key, value in loaded.state_dict().items())
+
+
+def test_a_whole_training_goes_on_where_it_was(tmp_path: Path) -> None:
+    official = made(1)
+    whole_training(tmp_path, official)
+    states = torch.load(tmp_path / "000003_optims.ckpt", weights_only=True)
+    for state in states.values():  # as PyTorch 1.4 wrote them
+        for group in state["param_groups"]:
+            for name in set(group) - {"lr", "betas", "eps", "weight_decay", "amsgrad", "params"}:
+                del group[name]
+        for entry in state["state"].values():
+            entry["step"] = 6
+    torch.save(states, tmp_path / "000003_optims.ckpt")
+    assert main([str(tmp_path / "000003_nets.ckpt"), "--output", str(tmp_path / "ours.ckpt")]) == 0
+    scenes = {"task": "domains", "domains": LOOKS, "size": 32, "batch_size": 2, "workers": 0, "validation_count": 2}
+    recipe = write_recipe(
+        tmp_path,
+        name="stars",
+        model={"class_path": "zoo.starganv2.StarGANv2", "init_args": {**SMALL, "domains": LOOKS}},
+        data={"class_path": "datamodules.Scenes", "init_args": scenes},
+    )
+    words = [
+        "--trainer.max_steps",
+        5,
+        "--run.name",
+        "a",
+        "--checkpoints.every",
+        1,
+        "--ckpt_path",
+        tmp_path / "ours.ckpt",
+    ]
+    assert lightning("fit", "--config", recipe, *words) == 0
+    run = Run(tmp_path / "runs" / "stars" / "a")
+    newest = read_checkpoint(run.checkpoints_newest_first()[0])
+    assert newest["global_step"] == newest["zoo"]["iteration"] == 5
+    # Six steps were taken; an iteration has two of discriminator and generator each, and one of their companions.
+    steps = {int(entry["step"]) for state in newest["optimizer_states"][:2] for entry in state["state"].values()}
+    assert steps == {6 + 2 * 2}
+    assert {int(entry["step"]) for entry in newest["optimizer_states"][2]["state"].values()} == {6 + 2}
 
 
 def test_the_command_converts_and_the_result_translates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

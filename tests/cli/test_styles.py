@@ -121,7 +121,7 @@ def test_truncation_and_domains_of_translate(
     assert "no domain to translate into was named" in refused(capsys, *words, "--output", tmp_path / "x")
     exemplar = ["--reference", pictures / "dotted" / "000.png"]
     said = refused(capsys, *words[:3], "--to", "dotted", *exemplar, "--truncation", 0.5, "--output", tmp_path / "x")
-    assert "--truncation, by chance: leave one of them out" in said
+    assert "--truncation is for random styles, and --reference gives the style: leave one of them out" in said
     assert lightning(*words[:3], "--to", "dotted", *exemplar, "--output", tmp_path / "by") == 0
 
 

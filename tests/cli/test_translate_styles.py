@@ -162,7 +162,7 @@ def test_exemplars_of_one_name_are_told_apart(sampled: Run, tmp_path: Path) -> N
         ("exemplars_only", "--latents 2", "PlainRoom draws no random styles: leave --latents out."),
         ("unsampled", "", "StyledRoom translates in the style of an exemplar. Say which: --reference PICTURE"),
         ("unsampled", "--latents 2", "this StyledRoom is not fitted, so it draws no styles yet. Fit it: lightning sampler RUN"),
-        ("sampled", "--reference IN/x.png --latents 2", "--reference gives the style by exemplars; --latents, --seed and"),
+        ("sampled", "--reference IN/x.png --latents 2", "--reference gives the style by exemplars and --latents by chance: leave one"),
         ("sampled", "--latents 0", "--latents is 0; expected a number of styles, such as --latents 6."),
         ("sampled", "--reference IN/y.png", "is no picture, folder or pattern that matches one. Did you mean 'x.png'?"),
         ("sampled", "--reference IN/bad.png", "--reference IN/bad.png: "),

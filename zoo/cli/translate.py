@@ -201,10 +201,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise ZooError(
             f"--lapse is {options.lapse}; expected at least 2 frames from one style to the next, such as --lapse 30."
         )
-    if options.reference and any(value is not None for value in chance):
-        raise ZooError(
-            "--reference gives the style by exemplars; --latents, --seed and --truncation, by chance: leave one of them out."
-        )
+    if options.reference and (options.latents is not None or options.seed is not None):
+        raise ZooError("--reference gives the style by exemplars and --latents by chance: leave one of them out.")
+    if options.reference and options.truncation is not None:
+        raise ZooError("--truncation is for random styles, and --reference gives the style: leave one of them out.")
     return options
 
 

@@ -90,6 +90,7 @@ def test_sheets_and_a_film(run: Run, pictures: Path, tmp_path: Path) -> None:
         "film.webp",
         "latent_0.5.png",
         "latent_1.png",
+        "latent_film.webp",
         "reference.png",
     ]
     assert size_of(shown / "reference.png") == (3 * 32, 7 * 32)  # two sources; two references of each of three domains
@@ -107,6 +108,13 @@ def test_the_film_stays_within_domains(run: Run, pictures: Path) -> None:
     assert len(model.film(images[:1], images, [0, 0, 0])) == 2 * 31 + 10
     assert len(model.film(images[:1], images, [0, 0, 1])) == 31 + 10
     assert model.film(images[:1], images, [0, 1, 0]) == []
+    latents = torch.randn(3, 2, generator=generator)
+    frames = model.latent_film(images[:1], latents, LOOKS[:2])
+    assert len(frames) == 2 * 2 * 31 + 10
+    assert frames[0].shape == (3, 64, 32)
+    assert torch.equal(frames[0][:, 32:], model.translate(images[:1], to="plain", latent=latents[:1], clamp=False)[0])
+    mean = model.translate(images[:1], to="striped", latent=latents[:1], truncation=0.0, clamp=False)[0]
+    torch.testing.assert_close(model.latent_film(images[:1], latents, LOOKS[1:2], 0.0)[40][:, 32:], mean)
 
 
 def test_truncation_and_domains_of_translate(

@@ -21,7 +21,8 @@ from zoo.core.translator import Translator
 from zoo.errors import ZooError
 from zoo.registry import ROOMS, room_class
 
-SHEETS = ("reference", "latent", "cycle", "film")
+SHEETS = ("reference", "latent", "cycle", "film", "latent_film")
+WITHOUT_REFERENCES = ("latent", "latent_film")
 TRUNCATIONS = (0.5, 0.7, 1.0)
 """Of the official code's sheets of random styles."""
 
@@ -42,11 +43,9 @@ def run(arguments: Sequence[str]) -> int:
     options = parse(arguments)
     model: Any = load_translator(options.checkpoint).to(pick_device(options.device))
     require_sheets(model)
-    sheets = options.only or [sheet for sheet in SHEETS if options.references or sheet == "latent"]
-    if not options.references and set(sheets) - {"latent"}:
-        raise ZooError(
-            f"{' and '.join(sorted(set(sheets) - {'latent'}))} need references: --references FOLDER, with a folder per domain in it."
-        )
+    sheets = options.only or [sheet for sheet in SHEETS if options.references or sheet in WITHOUT_REFERENCES]
+    if not options.references and (lacking := sorted(set(sheets) - set(WITHOUT_REFERENCES))):
+        raise ZooError(f"{' and '.join(lacking)} need references: --references FOLDER, with a folder per domain in it.")
     outputs = planned(options, sheets)
     found = find_pictures(options.images)[: options.count]
     images = read_square(found, model)
@@ -55,9 +54,9 @@ def run(arguments: Sequence[str]) -> int:
     made: dict[str, tuple[Tensor, int]] = {}
     if "reference" in sheets:
         made["reference"] = model.reference_grid(images, references, domains)
+    generator = torch.Generator().manual_seed(options.seed)
+    latents = torch.randn(options.latents, model.latent_channels, generator=generator).to(images)
     if "latent" in sheets:
-        generator = torch.Generator().manual_seed(options.seed)
-        latents = torch.randn(options.latents, model.latent_channels, generator=generator).to(images)
         for truncation in options.truncation:
             made[f"latent_{truncation:g}"] = model.latent_grid(images, latents, options.to or model.domains, truncation)
     if "cycle" in sheets:
@@ -75,6 +74,12 @@ def run(arguments: Sequence[str]) -> int:
             )
         save_film(frames, outputs["film"], rate=RATE)
         print(f"film: {outputs['film']} ({len(frames)} frames)")
+    if "latent_film" in sheets:
+        if options.latents < 2:
+            raise ZooError("A film goes from one random style to the next: --latents 2, or more.")
+        frames = model.latent_film(images, latents, options.to or model.domains, options.truncation[-1])
+        save_film(frames, outputs["latent_film"], rate=RATE)
+        print(f"latent_film: {outputs['latent_film']} ({len(frames)} frames)")
     return 0
 
 
@@ -147,8 +152,7 @@ def planned(options: argparse.Namespace, sheets: Sequence[str]) -> dict[str, Pat
     names = [name for name in sheets if name in {"reference", "cycle"}]
     names += [f"latent_{truncation:g}" for truncation in options.truncation if "latent" in sheets]
     outputs = {name: options.output / f"{name}.png" for name in names}
-    if "film" in sheets:
-        outputs["film"] = options.output / f"film{options.film}"
+    outputs |= {name: options.output / f"{name}{options.film}" for name in sheets if name.endswith("film")}
     there = [path for path in outputs.values() if path.exists()]
     if there and not options.overwrite:
         raise ZooError(f"{there[0]} is there already ({len(there)} such files). Give another --output, or --overwrite.")

@@ -18,7 +18,7 @@ MEAN_LATENTS = 10_000
 """How many latents make a domain's mean style, in the official code."""
 
 SLOPE_FRAMES = 20  # from -5 to 4.5 in halves: where between two styles a frame lies is the sigmoid of it
-LAST_STEPS = 10  # frames that a style stays
+LAST_FRAMES = 10  # frames that a style stays
 MARGIN = 32  # black pixels between the references' column and the film
 
 
@@ -129,7 +129,7 @@ def cycle_grid(
 def interpolation_weights() -> Tensor:
     """How far each frame between two styles has come: slow, quick, slow; then some frames at the end. float64, 31 numbers."""
     slope = torch.linspace(-5.0, 4.5, SLOPE_FRAMES, dtype=torch.float64).sigmoid()
-    return torch.cat([slope.new_zeros(1), slope, slope.new_ones(LAST_STEPS)])
+    return torch.cat([slope.new_zeros(1), slope, slope.new_ones(LAST_FRAMES)])
 
 
 def interpolation_frames(networks: Networks, images: Tensor, first: Tensor, last: Tensor) -> Iterator[Tensor]:
@@ -170,8 +170,29 @@ def sliding_frames(first: Tensor, last: Tensor) -> Iterator[Tensor]:
         yield canvas
 
 
+def latent_film(networks: Networks, images: Tensor, styles: Tensor, domains: Sequence[int]) -> Iterator[Tensor]:
+    """A film through styles, from each to the next of the same domain; between domains there is none. The last frame stays a while.
+
+    Args:
+        networks: what translates.
+        images: b 3 h w in [-1, 1].
+        styles: style codes n s.
+        domains: n numbers, theirs.
+
+    Yields:
+        3 2h (b w): see `interpolation_frames`.
+    """
+    frame: Tensor | None = None
+    for here, there in pairwise(range(len(styles))):
+        if domains[here] == domains[there]:
+            for frame in interpolation_frames(networks, images, styles[here], styles[there]):
+                yield frame
+    if frame is not None:
+        yield from LAST_FRAMES * [frame]
+
+
 def film(networks: Networks, images: Tensor, references: Tensor, domains: Sequence[int]) -> Iterator[Tensor]:
-    """A film through the styles of references, from each to the next of the same domain.
+    """A film through the styles of references, from each to the next of the same domain, with the references beside it.
 
     Between references of different domains there is no film: styles of one are no styles of the other. It goes on with the next
     pair, and the last frame stays a while.
@@ -195,4 +216,4 @@ def film(networks: Networks, images: Tensor, references: Tensor, domains: Sequen
                 frame = torch.cat([beside, picture], dim=2)
                 yield frame
     if frame is not None:
-        yield from LAST_STEPS * [frame]
+        yield from LAST_FRAMES * [frame]

@@ -23,6 +23,7 @@ from zoo.starganv2.inference import (
     Networks,
     cycle_grid,
     film,
+    latent_film,
     latent_grid,
     mean_style,
     reference_grid,
@@ -260,6 +261,20 @@ class StarGANv2(Translator):
         """A film from style to style: see `zoo.starganv2.inference.film`; resized to the model's size."""
         with self.aside("film"):
             frames = film(self.averages, self.at_image_size(image), self.at_image_size(reference), domain)
+            return [frame.cpu() for frame in frames]
+
+    def latent_film(
+        self, image: Tensor, latent: Tensor, domains: Sequence[str], truncation: float = 1.0
+    ) -> list[Tensor]:
+        """A film through random styles of domains: see `zoo.starganv2.inference.latent_film`; resized to the model's size."""
+        means = [self.mean_style(domain) for domain in domains]
+        numbers = [self.number_of(domain) for domain in domains for _ in latent]
+        with self.aside("film"):
+            codes = self.averages.mapping_network(
+                latent.repeat(len(domains), 1), torch.tensor(numbers, device=self.device)
+            )
+            styles = truncate(codes, torch.cat(means).repeat_interleave(len(latent), 0), truncation)
+            frames = latent_film(self.averages, self.at_image_size(image), styles, numbers)
             return [frame.cpu() for frame in frames]
 
     @property

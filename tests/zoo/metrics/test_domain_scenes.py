@@ -36,7 +36,7 @@ class Copier(Translator):
 
 def test_all_ordered_pairs_are_judged_and_random_styles_compared() -> None:
     said: list[str] = []
-    measures = measure(Copier(), Scenes(task="domains", domains=LOOKS), count=4, outputs=6, say=said.append)
+    measures = measure(Copier(), Scenes(task="domains", domains=LOOKS), count=4, outputs=3, say=said.append)
     assert set(measures["pairs"]) == {f"{a}2{b}" for a in LOOKS for b in LOOKS if a != b}
     assert len(said) == 6
     assert measures["report"]["images"] == 24
@@ -49,7 +49,6 @@ def test_all_ordered_pairs_are_judged_and_random_styles_compared() -> None:
     assert measures["repeated"] == 0
     assert measures["diversity"] > 0.05
     assert measures["true"] > 0.05
-    assert measures == measure(Copier(), Scenes(task="domains", domains=LOOKS), count=4, outputs=6)
 
 
 def test_palettes_of_equal_pictures_lie_nowhere_apart() -> None:

@@ -59,7 +59,7 @@ class StyleALAE(LatentGame):
             With 0 the largest size is trained from the start.
         images_per_epoch: pictures that count as an epoch.
         level_rates: learning rates from the first level on; the last one holds for all further levels.
-        level_batches: pictures per iteration, over all processes, from the first level on, by the number of processes.
+        level_batches: pictures per iteration, over all processes, likewise.
         beta: of LREQAdam.
         adam_eps: of LREQAdam.
         ema_half_life: pictures after which moving averages have forgotten half of the old weights; 0 for none.
@@ -93,7 +93,7 @@ class StyleALAE(LatentGame):
         epochs_per_level: int = 16,
         images_per_epoch: int = 60_000,
         level_rates: tuple[float, ...] = (0.0015,) * 6 + (0.002, 0.003, 0.003),
-        level_batches: dict[int, list[int]] | None = None,
+        level_batches: tuple[int, ...] = (512, 256, 128, 64, 32),
         beta: float = 0.99,
         adam_eps: float = 1e-8,
         ema_half_life: float = 10_000.0,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -23,8 +23,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from zoo.callbacks.staging import iteration_in, nearest_names, number_in, room_of
 from zoo.core.translator import Translator
 from zoo.errors import ZooError
-
-Batches = Mapping[int, Sequence[int]]
 
 
 class Moment(NamedTuple):
@@ -117,26 +115,17 @@ class GrowingRoom(Protocol):
         """Side of a level's pictures in pixels."""
 
 
-def batches_for(batches: Batches | Sequence[int] | int, world_size: int) -> list[int]:
-    """The batches of so many processes.
+def shared_batches(batches: Sequence[int] | int, world_size: int) -> list[int]:
+    """The batches of all levels, which so many processes have to share evenly.
 
     Args:
-        batches: pictures per iteration over all processes: one number, one for each level, or such lists by number of processes, of
-            which the one for the largest number up to ours holds.
+        batches: pictures per iteration over all processes: one number, or one for each level.
         world_size: number of processes.
 
     Raises:
-        ZooError: there is no list for so few processes, or a batch can't be shared evenly.
+        ZooError: a batch can't be shared evenly.
     """
-    if isinstance(batches, Mapping):
-        fitting = [number for number in batches if number <= world_size]
-        if not fitting:
-            raise ZooError(
-                f"GrowResolution: there are batches for {', '.join(map(str, sorted(batches)))} processes, and {world_size} train: "
-                f"give a list for {world_size}."
-            )
-        batches = batches[max(fitting)]
-    found = [int(batches)] if isinstance(batches, int) else [int(batch) for batch in batches]
+    found = [int(batches)] if isinstance(batches, int | float) else [int(batch) for batch in batches]
     if uneven := [batch for batch in found if batch % world_size]:
         raise ZooError(
             f"GrowResolution: {world_size} processes can't share a batch of {uneven[0]} pictures evenly: give multiples of {world_size}."
@@ -154,7 +143,7 @@ class GrowResolution(Callback):
         levels: number of levels.
         epochs_per_level: epochs of each level but the last; 0 trains the last one from the start.
         images_per_epoch: pictures that count as an epoch.
-        batches: pictures per iteration over all processes: a number, one for each level, or lists by the number of processes.
+        batches: pictures per iteration over all processes, a number or one for each level.
         rates: learning rates, a number or one for each level.
         reset_optimizers: whether optimisers forget their state when a level begins, as in ALAE's official code; never at a resume.
     """
@@ -164,7 +153,7 @@ class GrowResolution(Callback):
         levels: int | str = "levels",
         epochs_per_level: int | str = "epochs_per_level",
         images_per_epoch: int | str = "images_per_epoch",
-        batches: int | str | list[int] | dict[int, list[int]] = "level_batches",
+        batches: int | str | list[int] = "level_batches",
         rates: float | str | list[float] = "level_rates",
         reset_optimizers: bool = True,
     ) -> None:
@@ -191,7 +180,7 @@ class GrowResolution(Callback):
             iteration_in(room, self.settings[name], f"GrowResolution: {name}")
             for name in ("levels", "epochs_per_level", "images_per_epoch")
         )
-        batches = batches_for(self._value(room, "batches"), trainer.world_size)
+        batches = shared_batches(self._value(room, "batches"), trainer.world_size)
         rates = self._value(room, "rates")
         rates = [rates] if isinstance(rates, int | float) else rates
         if not isinstance(rates, Sequence) or not all(isinstance(rate, int | float) for rate in rates):

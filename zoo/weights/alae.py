@@ -78,8 +78,8 @@ class Published:
     batches: Mapping[int, tuple[int, ...]]
     image_channels: int = 3
 
-    def settings(self) -> dict[str, Any]:
-        """The configuration as arguments of `StyleALAE`."""
+    def settings(self, gpus: int = 8) -> dict[str, Any]:
+        """The configuration as arguments of `StyleALAE`, with the batches of so many GPUs: 1, 2, 4 or 8."""
         return {
             "start_channels": self.start_channels,
             "most_channels": self.most_channels,
@@ -90,7 +90,7 @@ class Published:
             "epochs_per_level": self.epochs_per_level,
             "images_per_epoch": self.images,
             "level_rates": self.rates,
-            "level_batches": {gpus: list(batches) for gpus, batches in self.batches.items()},
+            "level_batches": self.batches[gpus],
         }
 
 

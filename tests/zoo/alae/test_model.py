@@ -32,7 +32,7 @@ SMALL: dict[str, Any] = {
     "epochs_per_level": 2,
     "images_per_epoch": 8,
     "level_rates": (0.002, 0.001),
-    "level_batches": {1: [4, 2]},
+    "level_batches": (4, 2),
     "ema_half_life": 20.0,
 }
 PARTS = ("encoder", "critic", "mapping", "generator")

@@ -30,7 +30,7 @@ SMALL: dict[str, Any] = {
     "epochs_per_level": 2,
     "images_per_epoch": 4,
     "level_rates": (0.002,),
-    "level_batches": {1: [4]},
+    "level_batches": (4,),
     "ema_half_life": 20.0,
 }
 

@@ -10,7 +10,7 @@ import torch
 from support.toy import ToyData, ToyRoom
 from support.training import fit
 from zoo.alae import StyleALAE
-from zoo.callbacks.growing import GrowResolution, Growth, batches_for
+from zoo.callbacks.growing import GrowResolution, Growth, shared_batches
 from zoo.errors import ZooError
 
 pytestmark = pytest.mark.filterwarnings("ignore:You defined a `validation_step`")
@@ -23,7 +23,7 @@ SMALL: dict[str, Any] = {
     "mapping_layers": 1,
     "images_per_epoch": 8,
     "level_rates": (0.001,),
-    "level_batches": {1: [4]},
+    "level_batches": (4,),
 }
 
 
@@ -69,17 +69,11 @@ def test_numbers_that_make_no_sense_are_refused(arguments: tuple[Any, ...], said
         Growth(*arguments)
 
 
-def test_batches_by_the_number_of_processes() -> None:
-    table = {8: [512, 32], 2: [128, 16], 1: [64]}
-    assert batches_for(table, 1) == [64]
-    assert batches_for(table, 4) == [128, 16]
-    assert batches_for(table, 8) == [512, 32]
-    assert batches_for(12, 3) == [12]
-    assert batches_for([8, 4], 2) == [8, 4]
-    with pytest.raises(ZooError, match="3 processes can't share a batch of 128"):
-        batches_for(table, 3)
-    with pytest.raises(ZooError, match="batches for 2 processes, and 1 train"):
-        batches_for({2: [4]}, 1)
+def test_processes_share_batches_evenly() -> None:
+    assert shared_batches(12, 3) == [12]
+    assert shared_batches((8, 4), 2) == [8, 4]
+    with pytest.raises(ZooError, match="3 processes can't share a batch of 8"):
+        shared_batches([6, 8], 3)
 
 
 def test_a_room_without_levels_is_refused(tmp_path: Path) -> None:
@@ -97,7 +91,7 @@ def test_data_that_cannot_follow_is_refused(tmp_path: Path) -> None:
     [
         (GrowResolution(levels="level"), "no argument of this name. The nearest: level"),
         (GrowResolution(batches="batch"), "batches is 'batch'"),
-        (GrowResolution(batches="levels", rates="level_batches"), "rates are {1: "),
+        (GrowResolution(rates="ema_start"), "rates are 'independent'"),
     ],
 )
 def test_settings_that_make_no_sense_are_named(tmp_path: Path, callback: GrowResolution, said: str) -> None:

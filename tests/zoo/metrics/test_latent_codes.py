@@ -37,7 +37,7 @@ SETTINGS: dict[str, Any] = {
     "latent_channels": 6,
     "mapping_layers": 1,
     "epochs_per_level": 0,
-    "level_batches": {1: [2]},
+    "level_batches": (2,),
 }
 
 

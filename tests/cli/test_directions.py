@@ -57,6 +57,25 @@ def test_scenes_give_directions_and_translate_uses_them(
     assert "no direction 'age'; known: red, green, blue, size, x, y" in capsys.readouterr().err
 
 
+def test_an_exemplar_lends_its_styles_and_none_is_needed(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenes = Scenes(task="alone", domains=("plain",), size=16).fixed_samples("test")
+    for number in range(2):
+        save_png(scenes[number]["image"], tmp_path / f"{number}.png")
+    seen = {}
+    for part in ("coarse", "fine", "reconstruction"):
+        words = ["--output", tmp_path / part, "--no-sheet", "--to", part]
+        exemplar = [] if part == "reconstruction" else ["--reference", tmp_path / "1.png"]
+        assert lightning("translate", run, tmp_path / "0.png", *words, *exemplar) == 0
+        (made,) = (tmp_path / part).glob("*.png")
+        seen[part] = made.read_bytes()
+    assert len(set(seen.values())) == 3
+    words = ["--reference", tmp_path / "1.png", "--to", "finest", "--output", tmp_path / "x"]
+    assert lightning("translate", run, tmp_path / "0.png", *words) == 2
+    assert "Styles are 'coarse', 'middle' or 'fine'" in capsys.readouterr().err
+
+
 def test_labels_give_directions(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scenes = Scenes(task="alone", domains=("plain",), size=16).fixed_samples("test")
     lines = ["name,warm,left"]

@@ -9,14 +9,14 @@ to edit: a real picture is encoded, its code moved along the direction of an att
 StyleALAE has StyleGAN's generator, an encoder that reads a style off every layer, and grows from 4x4 pixels on.
 
 Names:
-    here                  official code, checkpoints   paper
-    encoder               encoder, discriminator       E   what is called discriminator in checkpoints is E alone
-    critic                mapping_d, mapping_tl        D   linear; one of its outputs is the logit
-    mapping               mapping_f, mapping_fl        F
-    generator             decoder, generator           G   of codes w and noise eta
-    average_latent        dlatent_avg                      the tracked mean of w
-    level, stage          lod                              pictures of 4 * 2^level pixels
-    makers, judges        decoder, encoder optimizer       F and G; E and D
+    here              official code, checkpoints   paper
+    encoder           encoder, discriminator       E   checkpoints call E alone the discriminator
+    critic            mapping_d, mapping_tl        D   linear; one of its outputs is the logit
+    mapping           mapping_f, mapping_fl        F
+    generator         decoder, generator           G   of codes w and noise eta
+    average_latent    dlatent_avg                  the tracked mean of w
+    level, stage      lod                          pictures of 4 * 2^level pixels
+    makers, judges    decoder, encoder optimizer   F and G; E and D
 
 Files:
     layers.py             equalised steps, blur, norms, convolutions that change the size
@@ -29,10 +29,11 @@ Files:
 
 Losses:
     z is normal, w = F(z), x a real picture, s(t) = log(1 + exp(t)); means are over the batch.
-    1. judges (E, D)      s(D(E(G(w)))) + s(-D(E(x))) + lambda_r1 1/2 |gradient of D(E(x)) at x|^2
-    2. makers (F, G)      s(-D(E(G(w))))
-    3. both               lambda_latent mean (E(G(w)) - [w])^2; [w] is fixed, the w that is painted is not
-                          one step of the judges' optimiser, then one of the makers'
+    1. judges (E, D)    s(D(E(G(w)))) + s(-D(E(x))) + lambda_r1 1/2 |gradient of D(E(x)) at x|^2
+    2. makers (F, G)    s(-D(E(G(w))))
+    3. both             lambda_latent mean (E(G(w)) - [w])^2
+                        [w] is fixed, the w that is painted is not;
+                        a step of the judges' optimiser, then one of the makers'
     In 1 and 2 most batches take their styles from two codes each, from a drawn layer on.
 
 Training:

@@ -66,12 +66,15 @@ class StyleALAE(LatentGame):
         ema_start: moving averages begin as networks of their own (`independent`, as in the official code) or as copies.
 
     Attributes:
+        exemplar_optional: translations need no exemplar; one lends its styles.
         blend: share of the present level's own layers, 0 to 1; `GrowResolution` sets it.
         directions: z each, by the name of the attribute that changes along it.
 
     Raises:
         ZooError: levels or rates are missing.
     """
+
+    exemplar_optional = True
 
     def __init__(
         self,
@@ -362,18 +365,30 @@ class StyleALAE(LatentGame):
         moved = edited(codes, average, directions, values)
         return edited_styles(self.spread(codes), moved, self.style_count if below is None else below)
 
-    def translate(self, image: Tensor, *, to: str = RECONSTRUCTION, noise: Noise = "random") -> Tensor:
+    def translate(
+        self,
+        image: Tensor,
+        *,
+        to: str = RECONSTRUCTION,
+        reference: Tensor | None = None,
+        noise: Noise = "random",
+    ) -> Tensor:
         """Encode pictures, change what is asked for, and paint them.
 
         Args:
             image: b c h w in [-1, 1].
             to: `reconstruction`, or changes of attributes such as `hue+2`, `size-1.5` or several of them joined by commas, in units of
-                their directions; `hue=3` sets a value.
+                their directions; `hue=3` sets a value. With a reference: which of its styles are taken, `coarse`, `middle` or `fine`
+                (the latter where nothing is said).
+            reference: 1 c h w, or b of them, in [-1, 1] of any size.
             noise: see `noise_by`.
 
         Returns:
             b c s s in [-1, 1] of the present level's size.
         """
+        if reference is not None:
+            part = "fine" if to == RECONSTRUCTION else to
+            return self.mix(image, reference, part, noise=noise).clamp(-1, 1)
         codes = self.spread(self.encode(image))
         for name, number, absolute in parse_changes(to, self.directions):
             codes = self.edit_codes(codes[:, 0], {name: number}, absolute=absolute)

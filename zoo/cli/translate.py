@@ -230,7 +230,7 @@ def draws_styles(model: Translator) -> bool:
 
 def needs_exemplar(model: Translator) -> bool:
     """Whether a model cannot translate without an exemplar."""
-    return "reference" in keywords(model) and not draws_styles(model)
+    return "reference" in keywords(model) and not draws_styles(model) and not getattr(model, "exemplar_optional", False)
 
 
 def attentive_rooms() -> str:

@@ -270,6 +270,9 @@ def test_mixing_none_or_all_styles() -> None:
     torch.testing.assert_close(model.decode(mixed(styles, others, 2, 2)), model.reconstruct(image))
     torch.testing.assert_close(model.decode(mixed(styles, others, 0)), model.reconstruct(other))
     torch.testing.assert_close(model.mix(image, image, "coarse"), model.reconstruct(image))
+    assert torch.equal(model.translate(image, reference=other), model.mix(image, other, "fine").clamp(-1, 1))
+    coarse = model.translate(image, to="coarse", reference=other[:1])
+    assert torch.equal(coarse, model.mix(image, other[:1], "coarse").clamp(-1, 1))
     assert not torch.allclose(model.mix(image, other, "fine"), model.reconstruct(image))
     assert [style_range(part, 18) for part in ("coarse", "middle", "fine")] == [(0, 4), (4, 8), (8, 18)]
     assert [style_range(part, 6) for part in ("coarse", "middle", "fine")] == [(0, 2), (2, 4), (4, 6)]

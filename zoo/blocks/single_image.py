@@ -127,6 +127,23 @@ def walk(fixed: Tensor, now: Tensor, before: Tensor, noise: Tensor, alpha: float
     return alpha * fixed + (1 - alpha) * (now + velocity)
 
 
+def stage_work(begin: int, end: int, length: int, sizes: Sequence[Sequence[int]]) -> float:
+    """How much work some iterations are, in pixels: each runs its own stage's and those of the stages below.
+
+    Args:
+        begin: the first iteration, counted from the first stage's.
+        end: the first one that is not meant.
+        length: iterations per stage.
+        sizes: height and width of every stage.
+    """
+    work, below = 0.0, 0
+    for stage, (height, width) in enumerate(sizes):
+        below += height * width
+        first, last = stage * length, (stage + 1) * length
+        work += max(0, min(end, last) - max(begin, first)) * below
+    return work
+
+
 def pixel_diversity(samples: Sequence[Tensor], picture: Tensor) -> Tensor:
     """How much samples differ: the standard deviation of each pixel over the samples, against that of the training picture.
 

@@ -17,7 +17,8 @@ from zoo.errors import ZooError
 class Progress(ProgressBar):
     """Iterations done and left, rate, time to go and the main losses, in one line.
 
-    Where the output is no terminal (a log file), a plain line is printed now and then instead.
+    Where the output is no terminal (a log file), a plain line is printed now and then instead. A room whose iterations get longer says
+    where it stands by a property `progress_note`, and by `workload(begin, end)` how much work some iterations are, in any unit.
 
     Args:
         enabled: whether progress is shown.
@@ -75,18 +76,23 @@ class Progress(ProgressBar):
             return
         self._last_refresh = now
         shown = dict(list(self._losses(trainer).items())[: self.losses])
+        note = str(getattr(pl_module, "progress_note", ""))
+        start, then = self._begin
+        workload = getattr(pl_module, "workload", lambda begin, end: float(end - begin))
+        left = ""
+        if trainer.max_steps > 0:
+            pace = workload(start, trainer.global_step) / max(now - then, 1e-9)
+            left = duration(workload(trainer.global_step, trainer.max_steps) / pace)
         if self._bar is not None:
             self._bar.n = trainer.global_step
-            self._bar.set_postfix(shown, refresh=True)
+            self._bar.set_description(note, refresh=False)
+            self._bar.set_postfix(({"left": left} if note and left else {}) | shown, refresh=True)
             return
-        start, then = self._begin
+        ahead = f" of {trainer.max_steps:,}, {left} left" if left else ""
         rate = (trainer.global_step - start) / max(now - then, 1e-9)
-        ahead = ""
-        if trainer.max_steps > 0:
-            left = duration((trainer.max_steps - trainer.global_step) / rate)
-            ahead = f" of {trainer.max_steps:,}, {left} left"
         text = ", ".join(f"{name} {value}" for name, value in shown.items())
-        print(f"iteration {trainer.global_step:,}{ahead}, {rate:.3g} it/s: {text}", file=sys.stderr, flush=True)
+        where = f" ({note})" if note else ""
+        print(f"iteration {trainer.global_step:,}{where}{ahead}, {rate:.3g} it/s: {text}", file=sys.stderr, flush=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the bar."""

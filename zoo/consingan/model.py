@@ -19,6 +19,7 @@ from zoo.blocks.single_image import (
     own_statistics,
     shrink_factor,
     soft_mask,
+    stage_work,
     walk,
 )
 from zoo.blocks.tensor_list import TensorList
@@ -227,6 +228,22 @@ class ConSinGAN(Translator):
         """Height and width of the picture at each stage that there is."""
         return [(real.shape[-2], real.shape[-1]) for real in self.reals][: self.generator.stages]
 
+    @property
+    def progress_note(self) -> str:
+        """Where the training stands, for the progress bar."""
+        if not len(self.reals):
+            return ""
+        height, width = self.sizes[-1]
+        return f"stage {self.stage + 1} of {len(self.reals)}, {width}x{height}"
+
+    def workload(self, begin: int, end: int) -> float:
+        """How much work iterations are: with a stage's size grows the time that they take."""
+        if not len(self.reals):
+            return float(end - begin)
+        skipped = self.first_stage * self.stage_iterations
+        sizes = [real.shape[-2:] for real in self.reals]
+        return stage_work(begin + skipped, end + skipped, self.stage_iterations, sizes)
+
     def begin_stage(self, batch: Mapping[str, Tensor]) -> None:
         """Draw the noise map from which a stage reconstructs the picture, and measure how much noise it is given from then on."""
         if not len(self.reals):
@@ -350,11 +367,7 @@ class ConSinGAN(Translator):
             return self.generator(list(maps), sizes or self.sizes, list(self.amplitudes))
 
     def require_stage(self) -> None:
-        """Refuse to infer before the first stage, or the present one, has begun.
-
-        Raises:
-            ZooError: it has not.
-        """
+        """Refuse to infer before the present stage has begun, by a ZooError."""
         if len(self.fixed) < self.generator.stages:
             raise ZooError("This ConSinGAN has not begun to learn its picture: train it first (lightning fit).")
 

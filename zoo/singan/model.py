@@ -10,16 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam, Optimizer
 
-from zoo.blocks.single_image import MASK_RADII, blend, counted_passes, gradient_penalty, soft_mask, walk
+from zoo.blocks.single_image import MASK_RADII, blend, gradient_penalty, soft_mask, stage_work, walk
 from zoo.blocks.tensor_list import TensorList
 from zoo.core import Player, Translator, sync
 from zoo.core.images import resize_cubic
 from zoo.core.precision import full
 from zoo.errors import ZooError
+from zoo.singan.losses import judge
 from zoo.singan.networks import Discriminator, Generator
 from zoo.singan.pyramid import Plan, Size, climb, pad, passes, plan, pyramid, upsample
-
-Task = Literal["harmonization", "editing", "paint"]
 
 WIDEST = 128  # channels
 SCALES_PER_WIDTH = 4  # after so many scales networks are twice as wide, and begin anew
@@ -178,6 +177,22 @@ class SinGAN(Translator):
         """Height and width of the picture at each scale that there is."""
         return [(real.shape[-2], real.shape[-1]) for real in self.reals][: len(self.generators)]
 
+    @property
+    def progress_note(self) -> str:
+        """Where the training stands, for the progress bar."""
+        if not len(self.reals):
+            return ""
+        height, width = self.sizes[-1]
+        return f"scale {self.stage + 1} of {len(self.reals)}, {width}x{height}"
+
+    def workload(self, begin: int, end: int) -> float:
+        """How much work iterations are: with a scale's size grows the time that they take."""
+        if not len(self.reals):
+            return float(end - begin)
+        skipped = self.first_stage * self.stage_iterations
+        sizes = [real.shape[-2:] for real in self.reals]
+        return stage_work(begin + skipped, end + skipped, self.stage_iterations, sizes)
+
     def keep_picture(self, image: Tensor) -> None:
         """Make the pyramid of the picture 1 3 h w."""
         scales = self.plan_for((image.shape[-2], image.shape[-1]))
@@ -246,11 +261,11 @@ class SinGAN(Translator):
     def update_generator(self, real: Tensor, fake: Tensor, given: tuple[Tensor, Tensor]) -> None:
         """Pass for the picture, and give it back for the fixed noise maps; several steps, by default all with the same fake."""
         generator = self.generators[self.stage]
-        adversarial, slope = self.judge(fake, self.generator_steps if self.stale_fake else 1)
+        adversarial, slope = judge(self.discriminator, fake, self.generator_steps if self.stale_fake else 1)
         for step in range(self.generator_steps):
             if step and not self.stale_fake:
                 fake = generator(*given)
-                adversarial, slope = self.judge(fake, 1)
+                adversarial, slope = judge(self.discriminator, fake, 1)
             # The graph of the fake outlives a step, as PyTorch allowed up to 1.4: it meets the weights that the step has moved.
             outliving = torch.autograd._unsafe_preserve_version_counter(tuple(generator.parameters()))
             with outliving, self.player("generator") as player:
@@ -258,14 +273,6 @@ class SinGAN(Translator):
                 loss = (fake * slope).sum() + self.lambda_reconstruction * reconstruction
                 player.minimize(loss, retain_graph=self.stale_fake and step < self.generator_steps - 1)
             self.log_terms({"adversarial": adversarial, "reconstruction": reconstruction})
-
-    def judge(self, fake: Tensor, passes: int) -> tuple[Tensor, Tensor]:
-        """The adversarial loss of a fake and its gradient there, in one pass that stands for so many: the critic does not move."""
-        with counted_passes(self.discriminator, passes), torch.enable_grad():
-            leaf = fake.detach().requires_grad_()
-            adversarial = -full(self.discriminator(leaf)).mean()
-            (slope,) = torch.autograd.grad(adversarial, leaf)
-        return adversarial.detach(), slope
 
     def reconstruct(self) -> Tensor:
         """The picture at the newest scale that the fixed noise maps give; the scales below are run once per scale."""
@@ -309,11 +316,7 @@ class SinGAN(Translator):
     # Inference
 
     def require_scale(self) -> None:
-        """Refuse to infer before the newest scale has begun.
-
-        Raises:
-            ZooError: it has not.
-        """
+        """Refuse to infer before the newest scale has begun, by a ZooError."""
         if len(self.fixed) < len(self.generators):
             raise ZooError("This SinGAN has not begun to learn its picture: train it first (lightning fit).")
 
@@ -351,11 +354,7 @@ class SinGAN(Translator):
         return self.climb(self.reals[0].new_zeros(1, 3, *sizes[0]), maps, sizes)
 
     def require_start(self, start: int, least: int) -> None:
-        """Refuse a scale that there is not.
-
-        Raises:
-            ZooError: says which there are.
-        """
+        """Refuse a scale that there is not, by a ZooError."""
         if not least <= start < len(self.generators):
             raise ZooError(f"start is {start}; the scales are {least} to {len(self.generators) - 1}: --start {least}")
 
@@ -366,7 +365,7 @@ class SinGAN(Translator):
         to: str = "target",
         mask: Tensor | None = None,
         start: int | None = None,
-        task: Task = "harmonization",
+        task: Literal["harmonization", "editing", "paint"] = "harmonization",
     ) -> Tensor:
         """Let the fine scales paint a picture anew: harmonise a composite, blend an edited picture, or turn paint into a photograph.
 

@@ -96,10 +96,9 @@ def soft_mask(mask: Tensor, radius: int) -> Tensor:
     marked = (mask[:, :1].add(1).div(2).clamp(0, 1).mul(255) >= 1).to(mask.dtype)
     along = torch.arange(-radius, radius + 1, device=mask.device)
     disk = (along[:, None] ** 2 + along**2 <= radius**2).to(mask.dtype)
-    reach = 2 * radius + 1
     grown = (F.conv2d(marked, disk[None, None], padding=radius) > 0).to(mask.dtype)
-    if marked.shape[-1] * marked.shape[-2] == 0 or bool((grown == grown.flatten()[0]).all()):
-        what = "nothing" if not bool(grown.any()) else f"all of the picture (it is grown by {reach // 2} pixels)"
+    if bool((grown == grown.flatten()[0]).all()):
+        what = "nothing" if not bool(grown.any()) else f"all of the picture (it is grown by {radius} pixels)"
         raise ZooError(f"The mask marks {what}. Expected was a picture that is black but for the object: --mask FILE")
     size = 2 * int(4 * MASK_BLUR + 0.5) + 1
     blurred = kornia.filters.gaussian_blur2d(grown, (size, size), (MASK_BLUR, MASK_BLUR), border_type="replicate")

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +114,25 @@ def test_psnr() -> None:
     assert found[1].item() == pytest.approx(20.0, abs=1e-5)
     levels = torch.tensor([[[[0]]]], dtype=torch.uint8)
     assert images.psnr(levels, levels + 255, data_range=255).item() == 0
+
+
+@pytest.mark.parametrize("scale", [0.37, 0.5, 1.0, 1.26, 2.0])
+def test_the_cubic_resize_keeps_flat_pictures_and_rounds_sizes_up(scale: float) -> None:
+    grey = images.from_uint8(torch.full((1, 3, 21, 34), 90, dtype=torch.uint8))
+    resized = images.resize_cubic(grey, scale)
+    assert resized.shape == (1, 3, math.ceil(21 * scale), math.ceil(34 * scale))
+    # Cut to 8 bits, not rounded: what float32 makes of a grey level may lie just below it.
+    assert torch.allclose(resized, resized[0, 0, 0, 0].expand_as(resized), atol=1e-6)
+    assert ((resized - grey[0, 0, 0, 0]).abs() <= 2 / 255 + 1e-6).all()
+
+
+def test_the_cubic_resize_cuts_to_eight_bits_and_passes_no_gradient() -> None:
+    picture = (torch.rand(1, 3, 9, 8) * 2 - 1).requires_grad_()
+    cut = images.resize_cubic(picture, 1.0)
+    assert not cut.requires_grad
+    levels = (cut + 1) * 127.5
+    assert torch.allclose(levels, levels.round(), atol=1e-3)
+    assert ((picture - cut) < 2 / 255 + 1e-6).all()
+    assert images.resize_cubic(picture.double(), 0.5).dtype == torch.float64
+    with pytest.raises(AssertionError, match="a scale or a size"):
+        images.resize_cubic(picture)

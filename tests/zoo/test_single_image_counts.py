@@ -1,0 +1,97 @@
+"""What an iteration of the single-image rooms costs, against the passes of the official codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from benchmarks.driving import Flops
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from torch import Tensor
+from torch.nn import functional as F
+
+from support.single_image import draw_picture, train
+from zoo.blocks.single_image import gradient_penalty
+from zoo.consingan import ConSinGAN
+from zoo.singan import SinGAN
+
+
+class Cost(Callback):
+    """Floating-point operations of each iteration."""
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        self.counter = Flops()
+        self.counter.__enter__()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        self.counter.__exit__(None, None, None)
+        self.counts.append(self.counter.total)
+
+
+def official_consingan(model: ConSinGAN) -> int:
+    """The passes of the official code: a fake for each step of the critic, and gradients down to the head."""
+    network, critic, real = model.generator, model.discriminator, model.reals[model.stage]
+    given = (model.sizes, list(model.amplitudes))
+    network.requires_grad_(True)
+    for block in list(network.body)[: model.frozen_stages]:
+        block.requires_grad_(False)
+    with Flops() as counter:
+        maps = model.draw_maps()
+        for step in range(model.critic_steps):
+            with torch.set_grad_enabled(step == model.critic_steps - 1):
+                fake = network(maps, *given)
+            loss = critic(fake.detach()).mean() - critic(real).mean()
+            loss = loss + gradient_penalty(critic, real, fake, torch.full((1, 1), 0.5))
+            torch.autograd.grad(loss, list(critic.parameters()))
+        loss = F.mse_loss(network(list(model.fixed), *given), real) - critic(fake).mean()
+        loss.backward()
+    return counter.total
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_consingan_costs_less_than_the_official_code(norm: bool, tmp_path: Path) -> None:
+    seed_everything(0, verbose=False)
+    model = ConSinGAN(channels=16, norm=norm, min_size=12, max_size=48, stage_iterations=2, decay_iteration=None)
+    cost = Cost()
+    train(model, draw_picture(tmp_path / "p.png", 40, 48), tmp_path, callbacks=[cost], every=100)
+    first, last = cost.counts[1], cost.counts[-1]
+    assert last > first
+    ratio = last / official_consingan(model)
+    print(f"ConSinGAN, norm {norm}: {ratio:.3f} of the official operations in the last of 6 stages")
+    assert ratio < 0.87
+
+
+def official_singan(model: SinGAN) -> int:
+    """The passes of the official code: the critic judges the same fake anew in each step of the generator."""
+    network, critic, real = model.generators[-1], model.discriminator, model.reals[model.stage]
+    noise, amplitude = model.draw_map(model.stage, model.sizes[-1]), model.amplitudes[-1]
+
+    def judged(fake: Tensor) -> Tensor:
+        return -critic(fake).mean()
+
+    with Flops() as counter:
+        for _ in range(model.critic_steps):
+            previous = model.pad(model.random_below())
+            fake = network(amplitude * noise + previous, previous)
+            loss = critic(fake.detach()).mean() - critic(real).mean()
+            loss = loss + gradient_penalty(critic, real, fake, torch.full((1, 1), 0.5))
+            torch.autograd.grad(loss, list(critic.parameters()))
+        for _ in range(model.generator_steps):
+            torch.autograd.grad(judged(fake), [*network.parameters(), *critic.parameters()], retain_graph=True)
+            torch.autograd.grad(F.mse_loss(model.reconstruct(), real), list(network.parameters()))
+    return counter.total
+
+
+def test_singan_costs_less_than_the_official_code(tmp_path: Path) -> None:
+    seed_everything(0, verbose=False)
+    model = SinGAN(channels=16, least_channels=16, min_size=12, max_size=48, stage_iterations=3, decay_iteration=None)
+    cost = Cost()
+    train(model, draw_picture(tmp_path / "p.png", 40, 48), tmp_path, callbacks=[cost], every=100)
+    ratio = cost.counts[-2] / official_singan(model)  # the last iteration makes one pass more
+    print(f"SinGAN: {ratio:.3f} of the official operations in the last of {len(model.generators)} scales")
+    assert ratio < 0.93

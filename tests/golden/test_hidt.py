@@ -166,9 +166,10 @@ def check_train_crop(golden: Golden, case: dict[str, Any]) -> None:
 
 @torch.no_grad()
 def check_data_grid_crop(golden: Golden) -> None:
-    side = golden.config["hires_size"] // golden.config["pad"]
-    large = enlarged_for_crops(golden.given("in/image").numpy(), side)
-    crops = [torch.from_numpy(shifted_crop(large, number, side).copy()) for number in range(CROPS)]
+    resolution = golden.config["hires_size"]
+    assert (golden.config["pad"], golden.config["stride"]) == (4, 1), "another number of crops"
+    large = enlarged_for_crops(golden.given("in/image").numpy(), resolution)
+    crops = [torch.from_numpy(shifted_crop(large, number, resolution).copy()) for number in range(CROPS)]
     golden.compare("out/crops", torch.stack(crops))
     stack = stacked(2 * crop[None] - 1 for crop in golden.given("in/translated_crops_01"))
     golden.compare("out/stack", stack)
@@ -190,7 +191,11 @@ def check_inference_pipeline(golden: Golden) -> None:
     style = translator.style_encoder(prepared(exemplar, "style_dequant"))
     golden.compare("out/style", style[..., None, None])
     of_crops = iter(noise["crops_dequant"])
-    crops = list(translated_crops(translator, picture, style, side, lambda crop: with_noise(crop, next(of_crops))))
+
+    def noisy(crop: Tensor) -> Tensor:
+        return with_noise(crop, next(of_crops))
+
+    crops = list(translated_crops(translator, picture, style, golden.config["hires_size"], noisy, side))
     compare_as_stored(golden, "out/low_01", (torch.cat(crops) + 1) / 2)
     stack = stacked(crops)
     golden.compare("out/stack_mean", stack.mean((0, 2, 3)))

@@ -11,7 +11,7 @@ decoder that also paints a segmentation, which has to be the one that another ne
 
 Names:
     here                official code      paper
-    content_encoder     content_encoder    E_c    a code at a quarter of the size, two skips of five channels
+    content_encoder     content_encoder    E_c    a code at a quarter of the size, two thin skips
     style_encoder       style_encoder      E_s    three numbers; twelve for paintings
     decoder             decoder            G      the Adaptive U-Net, pictures and masks
     discriminators      not published      D      unconditional, and by projection of the style

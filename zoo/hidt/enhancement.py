@@ -320,7 +320,7 @@ class HiDTEnhancer(Translator):
             raise ZooError(
                 f"resolution is {resolution}; expected at least {CROPS * SIDE_MULTIPLE} pixels, such as 1024."
             )
-        side = self.inference_size if resolution is None else round(resolution / CROPS)
+        resolution = CROPS * self.inference_size if resolution is None else resolution
         with self.aside("enhance"):
             style = self.styles_for(image, reference, latent)
             count = max(len(image), len(style))
@@ -329,7 +329,7 @@ class HiDTEnhancer(Translator):
                     f"{len(image)} pictures and {len(style)} styles don't go together: give one, or as many."
                 )
             pairs = zip(image.expand(count, -1, -1, -1), style.expand(count, -1), strict=True)
-            return torch.cat([self.enhance(picture, wanted[None], side) for picture, wanted in pairs])
+            return torch.cat([self.enhance(picture, wanted[None], resolution) for picture, wanted in pairs])
 
     def styles_for(self, image: Tensor, reference: Tensor | None, latent: Tensor | None) -> Tensor:
         """The styles `b s` that `translate` is asked for."""
@@ -339,9 +339,9 @@ class HiDTEnhancer(Translator):
             return self.draws.normal("style", (len(image), self.latent_channels), device=image.device).to(image)
         return self.translator.style_encoder(self.noisy(prepared(reference, self.inference_size)))
 
-    def enhance(self, picture: Tensor, style: Tensor, side: int) -> Tensor:
-        """One picture `3 h w` in a style `1 s`: `1 3 4h' 4w'` in [-1, 1], its crops translated at this shorter side."""
-        crops = translated_crops(self.translator, to_pixels(picture), style, side, self.noisy)
+    def enhance(self, picture: Tensor, style: Tensor, resolution: int) -> Tensor:
+        """One picture `3 h w` in a style `1 s`: `1 3 h' w'` in [-1, 1], about so many pixels along the shorter side."""
+        crops = translated_crops(self.translator, to_pixels(picture), style, resolution, self.noisy)
         return self.inference_enhancer.forward_in_tiles(stacked(crops), self.tile).clamp(-1, 1)
 
     def noisy(self, image: Tensor) -> Tensor:

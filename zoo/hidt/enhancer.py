@@ -105,16 +105,20 @@ class Enhancer(nn.Module):
         height, width = stack.shape[2:]
         if max(height, width) <= tile:
             return self(stack)
-        merging = len(self.groups) * 3 * DENSE_CONVS + 2  # one pixel per 3x3 convolution: the first one, the trunk's
         result = stack.new_empty(len(stack), PICTURE_CHANNELS, CROPS * height, CROPS * width)
         for top, left in product(range(0, height, tile), range(0, width, tile)):
             own = Window(top, left, min(top + tile, height), min(left + tile, width))
-            wide = own.grown(ENLARGING, height, width)
-            wider = wide.grown(merging, height, width)
-            features = wide.of(self.merge(wider.of(stack)), wider)
-            enlarged = self.enlarge(features)
-            own.times(CROPS).of(result).copy_(own.times(CROPS).of(enlarged, wide.times(CROPS)))
+            own.times(CROPS).of(result).copy_(self.forward_of(stack, own))
         return result
+
+    def forward_of(self, stack: Tensor, own: "Window") -> Tensor:
+        """What `forward` makes of a window of stacks `b 48 h w`, with as much around it as convolutions see: `b 3 4h' 4w'`."""
+        height, width = stack.shape[2:]
+        merging = len(self.groups) * 3 * DENSE_CONVS + 2  # one pixel per 3x3 convolution: the first one, the trunk's
+        wide = own.grown(ENLARGING, height, width)
+        wider = wide.grown(merging, height, width)
+        enlarged = self.enlarge(wide.of(self.merge(wider.of(stack)), wider))
+        return own.times(CROPS).of(enlarged, wide.times(CROPS))
 
 
 class Window(NamedTuple):
@@ -145,7 +149,12 @@ class Window(NamedTuple):
 
 
 def translated_crops(
-    translator: Generator, picture: Pixels, style: Tensor, side: int, noisy: Callable[[Tensor], Tensor]
+    translator: Generator,
+    picture: Pixels,
+    style: Tensor,
+    resolution: int,
+    noisy: Callable[[Tensor], Tensor],
+    side: int | None = None,
 ) -> Iterator[Tensor]:
     """Translate the 16 shifted crops of a picture, one after the other.
 
@@ -153,13 +162,15 @@ def translated_crops(
         translator: in eval mode.
         picture: uint8 h w 3, of any size.
         style: 1 s, of all crops.
-        side: shorter side of the crops; all sides are rounded to multiples of 16.
+        resolution: shorter side of the result that the crops will make.
         noisy: adds de-quantisation noise to a crop `1 3 h w` in [-1, 1], or gives it back as it is.
+        side: shorter side at which crops are translated; a quarter of the resolution by default. All sides are rounded to multiples
+            of 16.
 
     Yields:
         1 3 h w in [-1, 1] each.
     """
-    large = enlarged_for_crops(picture, side)
+    large = enlarged_for_crops(picture, resolution)
     for number in range(CROPS**2):
-        crop = to_input(resized_for_inference(shifted_crop(large, number, side), side), style.dtype)
-        yield translator(noisy(crop[None].to(style)), style).image
+        crop = resized_for_inference(shifted_crop(large, number, resolution), side or resolution // CROPS)
+        yield translator(noisy(to_input(crop, style.dtype)[None].to(style)), style).image

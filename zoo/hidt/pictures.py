@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from zoo.core.images import resize_pixels, to_uint8
 
@@ -78,32 +79,35 @@ def prepared(images: Tensor, side: int) -> Tensor:
 # The enhancer's crops ------------------------------------------------------------------------------------------------------------
 
 
-def bilinear(picture: Pixels, height: int, width: int) -> Pixels:
-    """Resize uint8 `h w 3` by PIL's bilinear filter."""
-    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
+def bilinear(picture: Pixels, side: int) -> Pixels:
+    """Bring the shorter side of uint8 `h w 3` to `side` by PIL's bilinear filter, as torchvision's Resize does."""
+    height, width = sides_of(picture)
+    longer = int(side * max(height, width) / min(height, width))
+    size = (side, longer) if width <= height else (longer, side)
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BILINEAR))
 
 
-def enlarged_for_crops(picture: Pixels, side: int) -> Pixels:
-    """A picture uint8 `h w 3` with four times the side plus four as its shorter side, bilinearly."""
-    return bilinear(picture, *shorter_side_shape(*sides_of(picture), side=CROPS * side + CROPS))
+def enlarged_for_crops(picture: Pixels, resolution: int) -> Pixels:
+    """A picture uint8 `h w 3` with a shorter side of four pixels more than the result will have, bilinearly."""
+    return bilinear(picture, resolution + CROPS)
 
 
-def shifted_crop(large: Pixels, number: int, side: int) -> Pixels:
+def shifted_crop(large: Pixels, number: int, resolution: int) -> Pixels:
     """One of the 16 shifted crops, small.
 
     Args:
         large: uint8 h w 3, of `enlarged_for_crops`.
         number: 0 to 15, four times the shift along x plus that along y, in pixels.
-        side: of the result's shorter side.
+        resolution: shorter side of the result that all crops will make; the crop has a quarter of it.
 
     Returns:
-        uint8, the picture moved by the shift with black behind it, and bilinearly resized.
+        uint8, the picture moved by the shift with black behind it, and bilinearly made small.
     """
     x, y = divmod(number, CROPS)
     moved = np.zeros_like(large)
-    height, width = large.shape[:2]
+    height, width = sides_of(large)
     moved[: height - y, : width - x] = large[y:, x:]
-    return bilinear(moved, *shorter_side_shape(height, width, side=side))
+    return bilinear(moved, resolution // CROPS)
 
 
 def place_of(source: Tensor, size: int, shift: int) -> tuple[Tensor, Tensor]:
@@ -120,8 +124,9 @@ def place_of(source: Tensor, size: int, shift: int) -> tuple[Tensor, Tensor]:
     Returns:
         Numbers of rows, int64 `size`, and whether each is there, bool `size`.
     """
-    canvas = CROPS * size + CROPS
-    at = torch.arange(size, device=source.device) * canvas // size - shift
+    canvas = torch.arange(CROPS * size + CROPS, dtype=torch.float64, device=source.device)
+    # Asked of the operation itself: its rounding decides where a place falls on the border of two pixels.
+    at = F.interpolate(canvas[None, None], size, mode="nearest")[0, 0].long() - shift
     return (at // CROPS).clamp(0, size - 1), (at >= 0) & (at < CROPS * size)
 
 

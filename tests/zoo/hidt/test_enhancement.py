@@ -88,23 +88,24 @@ def test_a_tile_takes_the_memory_of_a_tile() -> None:
 # Crops and stack -----------------------------------------------------------------------------------------------------------------
 
 
-def test_places_of_the_stack_that_a_crop_does_not_reach_are_black() -> None:
+@pytest.mark.parametrize("size", [(16, 24), (20, 44), (48, 28), (52, 80)])
+def test_the_stack_is_what_enlarging_pasting_and_shrinking_give(size: tuple[int, int]) -> None:
+    height, width = size
     for number in range(16):
         x, y = divmod(number, 4)
-        placed = in_place(torch.ones(1, 3, 16, 24), number)
-        # The canvas is four pixels longer; a small pixel looks at one place of it.
-        rows, columns = (torch.arange(n) * (4 * n + 4) // n for n in (16, 24))
-        there = ((rows >= y) & (rows < y + 64))[:, None] & ((columns >= x) & (columns < x + 96))
-        assert torch.equal(placed[0, 0], torch.where(there, 1.0, -1.0))
-    assert stacked([noise(2, 3, 16, 24)] * 16).shape == (2, 48, 16, 24)
+        crop = noise(1, 3, *size, seed=number)
+        canvas = torch.full((1, 3, 4 * height + 4, 4 * width + 4), -1.0)
+        canvas[:, :, y : y + 4 * height, x : x + 4 * width] = F.interpolate(crop, scale_factor=4.0)
+        assert torch.equal(in_place(crop, number), F.interpolate(canvas, size))
+    assert stacked([noise(2, 3, *size)] * 16).shape == (2, 48, *size)
 
 
 def test_training_shifts_pictures_as_inference_does() -> None:
     picture = F.interpolate(noise(1, 3, 9, 9), (64, 64), mode="bicubic").clamp(-1, 1)
-    large = enlarged_for_crops(to_pixels(picture[0]), 16)
+    large = enlarged_for_crops(to_pixels(picture[0]), 64)
     ours = resize(picture, 68, 68, filter="bilinear")
     for number in (0, 7, 12, 15):
-        theirs = torch.from_numpy(shifted_crop(large, number, 16).copy()).permute(2, 0, 1) / 127.5 - 1
+        theirs = torch.from_numpy(shifted_crop(large, number, 64).copy()).permute(2, 0, 1) / 127.5 - 1
         crop = resize(shifted(ours, number), 16, 16, filter="bilinear")[0]
         assert (crop - theirs).abs().max() < 3 / 127.5
         assert (crop - theirs).abs().mean() < 1 / 127.5

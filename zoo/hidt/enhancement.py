@@ -70,7 +70,7 @@ from zoo.experts.vgg import VGGFeatures
 from zoo.hidt.enhancer import Enhancer, translated_crops
 from zoo.hidt.generator import Generator, MaskOutput
 from zoo.hidt.losses import absolute_difference, fake_loss, real_loss
-from zoo.hidt.pictures import CROPS, SIDE_MULTIPLE, prepared, stacked, to_pixels, with_noise
+from zoo.hidt.pictures import BLACK, CROPS, SIDE_MULTIPLE, prepared, stacked, to_pixels, with_noise
 from zoo.hidt.styles import NAMED_STYLES
 from zoo.weights.hidt import load_translator_weights
 from zoo.weights.preflight import missing_weights
@@ -80,7 +80,6 @@ RANDOM = "random"
 
 PERCEPTUAL_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 PERCEPTUAL_WEIGHT = 0.3
-BLACK = -1.0
 SLOPE = 0.2
 
 

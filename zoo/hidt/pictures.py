@@ -17,6 +17,8 @@ SIDE_MULTIPLE = 16
 CROPS = 4
 """Shifts of the enhancer's crops along each axis, and how much larger its pictures are."""
 
+BLACK = -1.0
+
 Pixels = NDArray[np.uint8]
 
 
@@ -110,28 +112,11 @@ def shifted_crop(large: Pixels, number: int, resolution: int) -> Pixels:
     return bilinear(moved, resolution // CROPS)
 
 
-def place_of(source: Tensor, size: int, shift: int) -> tuple[Tensor, Tensor]:
-    """Which of a small picture's rows (or columns) the stack shows, and where there is none.
-
-    A translated crop is enlarged four times (nearest), laid onto a canvas four pixels longer, as far from its edge as the crop was
-    shifted, and the canvas is made small again (nearest). Both at once is a choice of rows.
-
-    Args:
-        source: any tensor of the device.
-        size: rows of the small picture.
-        shift: of the crop, in pixels of the large picture.
-
-    Returns:
-        Numbers of rows, int64 `size`, and whether each is there, bool `size`.
-    """
-    canvas = torch.arange(CROPS * size + CROPS, dtype=torch.float64, device=source.device)
-    # Asked of the operation itself: its rounding decides where a place falls on the border of two pixels.
-    at = F.interpolate(canvas[None, None], size, mode="nearest")[0, 0].long() - shift
-    return (at // CROPS).clamp(0, size - 1), (at >= 0) & (at < CROPS * size)
-
-
 def in_place(crop: Tensor, number: int) -> Tensor:
     """Move a translated crop to where its pixels belong.
+
+    It is enlarged four times, laid onto a black canvas four pixels longer, as far from its edge as the crop was shifted, and made small
+    again, by the nearest pixel each time. The operations decide by their own rounding where a place falls between two pixels.
 
     Args:
         crop: b 3 h w in [-1, 1].
@@ -141,9 +126,8 @@ def in_place(crop: Tensor, number: int) -> Tensor:
         The same shape; -1 where the shifted crop does not reach.
     """
     x, y = divmod(number, CROPS)
-    rows, rows_there = place_of(crop, crop.shape[2], y)
-    columns, columns_there = place_of(crop, crop.shape[3], x)
-    return torch.where(rows_there[:, None] & columns_there, crop[:, :, rows][..., columns], -1.0)
+    large = F.interpolate(crop, scale_factor=float(CROPS), mode="nearest")
+    return F.interpolate(F.pad(large, (x, CROPS - x, y, CROPS - y), value=BLACK), crop.shape[2:], mode="nearest")
 
 
 def stacked(crops: Iterable[Tensor]) -> Tensor:

@@ -111,7 +111,8 @@ def check_generator(golden: Golden) -> None:
         if f"out/{name}_segmentation_maps" in golden.expected:
             assert mask is not None
             golden.compare(f"out/{name}_segmentation_maps", mask)
-    golden.compare("out/swap01_images", generator(images[:1], style[1:2]).image)
+    if "out/swap01_images" in golden.expected:
+        golden.compare("out/swap01_images", generator(images[:1], style[1:2]).image)
     half = len(images) // 2
     for name, of, by in (("ab", slice(0, half), slice(half, None)), ("ba", slice(half, None), slice(0, half))):
         if f"out/{name}_images" in golden.expected:

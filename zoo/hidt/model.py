@@ -149,7 +149,7 @@ class HiDT(Translator):
         self.inference_size = inference_size
 
     def setup(self, stage: str) -> None:
-        """Refuse pictures and labels that do not fit; say when there are no labels."""
+        """Refuse pictures and labels that do not fit; say when there are no labels, or exemplars of another size."""
         super().setup(stage)
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         size = getattr(data, "size", SMALLEST_SIZE)
@@ -165,8 +165,15 @@ class HiDT(Translator):
                 f"The data's labels are of {classes} classes, and the model paints masks of {self.mask_channels}: "
                 f"--model.mask_channels {classes}"
             )
-        wants_labels = stage == "fit" and self.mask_channels > 0 and self.lambda_mask > 0
-        if wants_labels and data is not None and not classes and self.global_rank == 0:
+        if stage != "fit" or data is None or self.global_rank != 0:
+            return
+        if size != self.inference_size:
+            print(
+                f"lightning: pictures of {size}x{size} are learnt from, and exemplars will be brought to {self.inference_size}: for the "
+                f"same, --model.inference_size {size}",
+                file=sys.stderr,
+            )
+        if self.mask_channels > 0 and self.lambda_mask > 0 and not classes:
             print(
                 "lightning: the data has no segmentation labels, so the losses on masks are off. Labels of a folder: lightning labels "
                 "FOLDER --output LABELS, then --data.labels LABELS. Without a mask head: --model.mask_channels 0",

@@ -308,6 +308,15 @@ def test_a_training_without_labels_says_so_and_has_no_mask_losses(
     assert "losses on masks" not in capsys.readouterr().err
 
 
+def test_a_training_at_another_size_than_that_of_exemplars_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(small(), 1, tmp_path / "a", data=scenes(), precision="32-true")
+    assert "exemplars" not in capsys.readouterr().err
+    fit(small(inference_size=48), 1, tmp_path / "b", data=scenes(), precision="32-true")
+    assert "exemplars will be brought to 48: for the same, --model.inference_size 32" in capsys.readouterr().err
+
+
 def test_labels_of_more_classes_than_the_model_paints_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ZooError, match=r"of 3 classes, and the model paints masks of 2: --model\.mask_channels 3"):
         fit(small(mask_channels=2), 1, tmp_path, data=scenes())

@@ -40,6 +40,7 @@ from zoo.core.runs import Run, find_run, new_run, writing
 from zoo.core.translator import Translator
 from zoo.errors import ZooError
 from zoo.registry import room_name, rooms
+from zoo.weights.load import initialise, missing_source
 
 STANDARD_CALLBACKS: dict[str, type[Callback]] = {
     "checkpoints": Checkpoints,
@@ -157,6 +158,14 @@ class ZooCLI(LightningCLI):
         parser.add_argument(
             "--seed_everything", type=int, default=0, help="Seed of the run: weights, draws and data. 0 or more."
         )
+        if self.command == "fit":
+            parser.add_argument(
+                "--init_from",
+                type=str | None,
+                default=None,
+                help="Weights to begin from instead of chance: a name (lightning list --weights), a run, a checkpoint or an official "
+                "file. Networks that it lacks, optimisers and schedules begin anew.",
+            )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Standard callbacks and settings under keys of their own, so that overlays need not restate a list."""
@@ -195,7 +204,10 @@ class ZooCLI(LightningCLI):
         refuse_half_precision(self.settings.trainer.precision)
         if self.command == "fit":
             resumed = self.resume is not None or self.settings.ckpt_path is not None
-            if found := complaints(self.settings, resumed=resumed):
+            found = complaints(self.settings, resumed=resumed)
+            if self.settings.init_from is not None and not resumed:
+                found += missing_source(self.settings.init_from, "--init_from")
+            if found:
                 refuse(found, configs_of(self.command_line[2:]))  # behind the program and the command
         # Given back as --config, a run's configuration starts another one: it keeps neither the name nor where a resume began.
         own = self.settings.clone()
@@ -215,6 +227,12 @@ class ZooCLI(LightningCLI):
                 raise
             plain = isinstance(error.__cause__, (ZooError, DataError))
             raise ZooError(str(error.__cause__) if plain else cannot_build(str(error))) from error
+        if self.command == "fit" and self.settings.init_from is not None and self.settings.ckpt_path is None:
+            fresh = initialise(self.model, self.settings.init_from)
+            if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+                new = f"; new are {', '.join(sorted(fresh))}, and all optimisers" if fresh else ""
+                begin = f"the weights of {self.settings.init_from} are where this training begins{new}"
+                print(f"lightning: {begin}", file=sys.stderr)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with those standard callbacks that are enabled."""

@@ -186,6 +186,11 @@ def prior_settings(state: Mapping[str, Tensor]) -> Settings:
     }
 
 
+def renamed_prior(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """An official state dict of the first stage under our names."""
+    return _renamed(state_of(state) or {}, PRIOR_LAYERS)
+
+
 def _looks_like(content: Mapping[str, Any]) -> str:
     if isinstance(own := content.get("state_dict"), Mapping):
         return f"a checkpoint of this project without a content encoder ({some_names(own)})"

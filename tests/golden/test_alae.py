@@ -161,10 +161,10 @@ def check_ops(golden: Golden) -> None:
     golden.compare("out/downscale2d", halved(x))
     golden.compare("out/blur", blur(x))
     golden.compare("out/minibatch_stddev", with_minibatch_deviation(x))
-    golden.compare("fused_down/out", given_module(golden, "fused_down", DownConv(incoming, outgoing, True))(x))
+    golden.compare("fused_down/out", given_module(golden, "fused_down", DownConv(incoming, outgoing))(x))
     golden.compare("fused_up/out", given_module(golden, "fused_up", UpConv(incoming, outgoing, True))(x))
-    for name, fused in (("encode_block", False), ("encode_block_fused", True)):
-        block = given_module(golden, name, EncoderBlock(incoming, outgoing, latent, fused))
+    for name in ("encode_block", "encode_block_fused"):
+        block = given_module(golden, name, EncoderBlock(incoming, outgoing, latent))
         features, first, second = block(x)
         for key, value in (("x", features), ("w1", first), ("w2", second)):
             golden.compare(f"{name}/out/{key}", value)

@@ -1,7 +1,5 @@
 """ALAE: what is done with codes: truncation, mixing of styles, interpolation, and edits along directions."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -106,20 +104,3 @@ def edited(codes: Tensor, average: Tensor, directions: Tensor, values: Tensor) -
 def edited_styles(styles: Tensor, codes: Tensor, below: int) -> Tensor:
     """Give all styles `b n z` before number `below` the edited codes `b z`."""
     return mixed(styles, codes[:, None].expand_as(styles), 0, below)
-
-
-def unit(directions: Tensor) -> Tensor:
-    """Directions `k z` of length 1.
-
-    Raises:
-        ZooError: one has no length.
-    """
-    lengths = torch.linalg.vector_norm(directions, dim=1, keepdim=True)
-    if not bool((lengths > 0).all()):
-        raise ZooError("A direction has no length: its codes do not tell the labels apart.")
-    return directions / lengths
-
-
-def named_rows(names: Sequence[str], rows: Tensor) -> dict[str, Tensor]:
-    """Rows `k z` by name."""
-    return dict(zip(names, rows, strict=True))

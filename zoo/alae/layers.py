@@ -80,32 +80,31 @@ class Conv(Equalised):
 
 
 class DownConv(Equalised):
-    """A convolution of 3x3 that halves the size, without bias.
+    """A convolution of 3x3 and means of 2x2 pixels behind it, in one step of stride 2; without bias.
+
+    The official code takes two steps for small pictures and one for large ones: the same numbers, at more than twice the work.
 
     Args:
         incoming: channels.
         outgoing: channels.
-        fused: whether pooling is part of the kernel, which then has a stride of 2, as in large pictures.
     """
 
-    def __init__(self, incoming: int, outgoing: int, fused: bool) -> None:
+    def __init__(self, incoming: int, outgoing: int) -> None:
         super().__init__((outgoing, incoming, 3, 3), incoming * 9, 0, math.sqrt(2), 1.0)
-        self.fused = fused
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `b incoming h w` to `b outgoing h/2 w/2`."""
-        if self.fused:
-            return F.conv2d(x, 0.25 * widened(self.weight), stride=2, padding=1)
-        return F.avg_pool2d(F.conv2d(x, self.weight, padding=1), 2)
+        return F.conv2d(x, 0.25 * widened(self.weight), stride=2, padding=1)
 
 
 class UpConv(Equalised):
-    """A convolution of 3x3 that doubles the size, without bias.
+    """A convolution of 3x3 of a doubled picture, in one transposed step of stride 2; without bias.
 
     Args:
         incoming: channels.
         outgoing: channels.
-        fused: whether the doubling is part of the kernel, transposed with a stride of 2, as in large pictures.
+        fused: whether the weight is that of the transposed convolution, as the official code has it for large pictures; otherwise it is
+            that of the convolution behind a doubling, which the transposed one equals with the kernel turned around.
     """
 
     def __init__(self, incoming: int, outgoing: int, fused: bool) -> None:
@@ -115,9 +114,8 @@ class UpConv(Equalised):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `b incoming h w` to `b outgoing 2h 2w`."""
-        if self.fused:
-            return F.conv_transpose2d(x, widened(self.weight), stride=2, padding=1)
-        return F.conv2d(doubled(x), self.weight, padding=1)
+        weight = self.weight if self.fused else self.weight.flip(2, 3).transpose(0, 1)
+        return F.conv_transpose2d(x, widened(weight), stride=2, padding=1)
 
 
 def widened(weight: Tensor) -> Tensor:
@@ -138,10 +136,10 @@ def halved(x: Tensor) -> Tensor:
 
 def blur(x: Tensor) -> Tensor:
     """Smooth each channel of `b c h w` with [1, 2, 1] / 4 each way; beyond the border all is 0."""
-    line = x.new_tensor([0.25, 0.5, 0.25])
-    channels = x.shape[1]
-    x = F.conv2d(x, line.view(1, 1, 3, 1).expand(channels, 1, 3, 1), padding=(1, 0), groups=channels)
-    return F.conv2d(x, line.view(1, 1, 1, 3).expand(channels, 1, 1, 3), padding=(0, 1), groups=channels)
+    # Sums of shifted maps: a third of the time of a convolution by channels, whose second derivatives are slow.
+    x = F.pad(x, (1, 1, 1, 1))
+    x = 0.5 * x[..., 1:-1] + 0.25 * (x[..., :-2] + x[..., 2:])
+    return 0.5 * x[..., 1:-1, :] + 0.25 * (x[..., :-2, :] + x[..., 2:, :])
 
 
 def activate(x: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from zoo.alae.layers import (
 
 ENCODER_EPS, GENERATOR_EPS = 1e-5, 1e-8  # of the instance norms: two different ones in the official code
 MAPPING_RATE = 0.1  # factor of the mappings' steps
-FUSED_SIDE = 128  # side from which on a convolution changes the size by itself
+FUSED_SIDE = 128  # side from which on a doubling convolution's weight is that of a transposed one
 STYLES_PER_BLOCK = 2
 
 AddNoise = Callable[[Tensor, Tensor, int], Tensor]
@@ -84,18 +84,15 @@ class EncoderBlock(nn.Module):
         incoming: channels.
         outgoing: channels.
         latent_channels: of the code.
-        fused: whether the second convolution has a stride.
         least_variance: see `StyleEncoder`.
     """
 
-    def __init__(
-        self, incoming: int, outgoing: int, latent_channels: int, fused: bool, least_variance: float = 0.0
-    ) -> None:
+    def __init__(self, incoming: int, outgoing: int, latent_channels: int, least_variance: float = 0.0) -> None:
         super().__init__()
         self.conv_1 = Conv(incoming, incoming, 3)
         self.bias_1 = nn.Parameter(torch.zeros(1, incoming, 1, 1))
         self.style_1 = Linear(2 * incoming, latent_channels)
-        self.conv_2 = DownConv(incoming, outgoing, fused)
+        self.conv_2 = DownConv(incoming, outgoing)
         self.bias_2 = nn.Parameter(torch.zeros(1, outgoing, 1, 1))
         self.style_2 = Linear(2 * outgoing, latent_channels)
         self.least_variance = least_variance
@@ -149,11 +146,9 @@ class StyleEncoder(nn.Module):
     ) -> None:
         super().__init__()
         channels = widths(start_channels, most_channels, levels)
-        sides = [2 ** (levels + 1 - i) for i in range(levels)]
         self.from_rgb = nn.ModuleList(Conv(image_channels, c, 1, bias=True) for c in channels[:-1])
         self.blocks = nn.ModuleList(
-            EncoderBlock(channels[i], channels[i + 1], latent_channels, sides[i] >= FUSED_SIDE, least_variance)
-            for i in range(levels)
+            EncoderBlock(channels[i], channels[i + 1], latent_channels, least_variance) for i in range(levels)
         )
 
     def begin(self, number: int, image: Tensor) -> Tensor:
@@ -192,7 +187,7 @@ class GeneratorBlock(nn.Module):
         incoming: channels.
         outgoing: channels.
         latent_channels: of the code.
-        fused: whether the doubling is part of the first convolution.
+        fused: how the first convolution's weight is meant, see `UpConv`.
     """
 
     def __init__(self, number: int, incoming: int, outgoing: int, latent_channels: int, fused: bool) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.alae import StyleALAE
-from zoo.alae.layers import Equalised, blur, instance_norm, pixel_norm, widened
+from zoo.alae.layers import DownConv, Equalised, UpConv, blur, instance_norm, pixel_norm, widened
 from zoo.alae.mlp import MLPALAE
 from zoo.alae.networks import EncoderBlock, StyleEncoder, StyleGenerator
 from zoo.weights.alae import PUBLISHED
@@ -117,11 +117,20 @@ def test_small_functions() -> None:
     assert widened(torch.ones(1, 1, 3, 3)).sum() == 36  # each of 9 weights in 4 places
 
 
+def test_convolutions_change_the_size_in_one_step() -> None:
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    down, up = DownConv(3, 4).double(), UpConv(3, 4, fused=False).double()
+    two_steps = nn.functional.avg_pool2d(nn.functional.conv2d(x, down.weight, padding=1), 2)
+    torch.testing.assert_close(down(x), two_steps)
+    large = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    torch.testing.assert_close(up(x), nn.functional.conv2d(large, up.weight, padding=1))
+
+
 def test_constant_pictures_break_the_official_encoder_and_not_a_guarded_one() -> None:
     black = torch.full((2, 3, 8, 8), -1.0)
     for least, finite in ((0.0, False), (1e-8, True)):
         torch.manual_seed(1)
-        block = EncoderBlock(3, 4, 5, False, least)
+        block = EncoderBlock(3, 4, 5, least)
         for bias in (block.bias_1, block.bias_2):
             nn.init.constant_(bias, 0.125)  # whose mean is exact
         block.conv_1.weight.data.zero_()

@@ -17,7 +17,7 @@ from datamodules.base import FixedSamples, FixedStage, ImageDataModule
 from datamodules.cache import PictureCache
 from datamodules.errors import DataError
 from datamodules.folders import Check, PictureSet, check_pictures, find_pictures, lacking, missing_folder, name_bad
-from datamodules.preprocess import Pixels, Transform
+from datamodules.preprocess import Transform
 from datamodules.sampling import Sample, sample_generator, shuffled_index, to_chw
 from datamodules.unpaired import Folders, SinglePictures, as_list, hold_out
 
@@ -206,13 +206,13 @@ class Landscapes(ImageDataModule):
         return LandscapePairs(self._sets["images"], self.transform, self.seed, self.flip, self._labels, self.classes)
 
     def fixed_samples(self, stage: FixedStage) -> FixedSamples | None:
-        """In sorted order, the crop in the middle, not flipped, without labels; `predict` gives `source` and its `path`."""
+        """In sorted order, the crop in the middle, not flipped; held-out pictures with labels; `predict` gives `source` and its `path`."""
         transform = self.transform.for_evaluation()
         if stage == "predict":
             return SinglePictures(self._sets["predict"], transform) if "predict" in self._sets else None
         if "validation_images" not in self._sets:
             return None
-        return FixedLandscapes(self._sets["validation_images"], transform)
+        return FixedLandscapes(self._sets["validation_images"], transform, self._labels, self.classes)
 
     @property
     def epoch_length(self) -> int:
@@ -311,6 +311,13 @@ def read_labels(path: Path, classes: int, height: int, width: int) -> NDArray[np
     return labels
 
 
+def cut_labels(labels: NDArray[np.uint8], crop: tuple[int, int], size: int, *, flip: bool) -> Tensor:
+    """A square of labels `h w` with its left upper corner at (left, top), mirrored or not: int64 size size."""
+    left, top = crop
+    cut = labels[top : top + size, left : left + size]
+    return torch.from_numpy((cut[:, ::-1] if flip else cut).astype(np.int64))
+
+
 # Samples -------------------------------------------------------------------------------------------------------------------------
 
 
@@ -336,22 +343,18 @@ class LandscapePairs:
             sample[key] = to_chw(self.transform.finish(picture, crop, flip and self.flip))
             if self.labels:
                 labels = read_labels(self.labels[path], self.classes, height, width)
-                sample[f"{key}_labels"] = self._cut(labels, crop, flip and self.flip)
+                sample[f"{key}_labels"] = cut_labels(labels, crop, self.transform.size, flip=flip and self.flip)
         return sample
-
-    def _cut(self, labels: NDArray[np.uint8], crop: tuple[int, int], flip: bool) -> Tensor:
-        left, top = crop
-        side = self.transform.size
-        cut: Pixels = labels[top : top + side, left : left + side]
-        return torch.from_numpy((cut[:, ::-1] if flip else cut).astype(np.int64))
 
 
 @dataclass(frozen=True)
 class FixedLandscapes:
-    """Evaluation samples in order: each picture, and the next one as its exemplar."""
+    """Evaluation samples in order: each picture, and the next one as its exemplar; labels of those pictures that have some."""
 
     pictures: PictureSet
     transform: Transform
+    labels: Mapping[Path, Path]
+    classes: int
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -359,5 +362,12 @@ class FixedLandscapes:
     def __getitem__(self, i: int) -> Sample:
         if not 0 <= i < len(self):
             raise IndexError(f"sample {i} of {len(self)}")
-        single = SinglePictures(self.pictures, self.transform)
-        return {"source": single[i]["source"], "target": single[(i + 1) % len(self)]["source"]}
+        sample: Sample = {}
+        for key, index in (("source", i), ("target", (i + 1) % len(self))):
+            picture, path = self.pictures.resized(index, self.transform)
+            crop = self.transform.centre(*picture.shape[:2])
+            sample[key] = to_chw(self.transform.finish(picture, crop, flip=False))
+            if path in self.labels:
+                labels = read_labels(self.labels[path], self.classes, *picture.shape[:2])
+                sample[f"{key}_labels"] = cut_labels(labels, crop, self.transform.size, flip=False)
+        return sample

@@ -90,6 +90,11 @@ def test_labels_follow_their_pictures_through_crop_and_flip(tmp_path: Path) -> N
     assert torch.equal(data.on_after_batch_transfer(batch, 0)["source_labels"], batch["source_labels"])
     assert data.describe()["labels"] == "of 3 classes"
     assert data.fingerprint() != landscapes(pictures).fingerprint()
+    held_out = landscapes(pictures, labels=tmp_path / "labels", classes=3, validation_fraction=0.34)
+    (batch,) = held_out.val_dataloader()
+    for key in ("source", "target"):
+        expected = batch[key][:, 0].long() * 3 // 256
+        assert (batch[f"{key}_labels"] == expected).float().mean() > 0.9
 
 
 def test_validation_is_held_out_or_given_and_has_exemplars(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ export UV_COMPILE_BYTECODE := 1
 # uv does not read pip's own settings: pass a local folder of wheels on, where a site has one.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-.PHONY: help setup demo demo-prior test check format bench notebooks soak new-room constraints clean
+.PHONY: help setup demo demo-prior demo-biggan test check format bench notebooks soak new-room constraints clean
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ demo: $(STAMP) ## train a small GP-UNIT on rendered scenes, minutes on a laptop,
 demo-prior: $(STAMP) ## distil the content encoder that the demo stands on from rendered pairs, and write it into the package
 	$(BIN)/lightning fit --config zoo/gpunit_prior.yaml --config configs/demo/gpunit_prior.yaml
 	$(BIN)/python -m zoo.gpunit.export
+
+demo-biggan: $(STAMP) ## the whole road: a small BigGAN, pairs that it draws, a content encoder from them, GP-UNIT on it
+	$(BIN)/python -m zoo.cli.demo_biggan $(if $(NAME),--name $(NAME))
 
 check: $(STAMP) ## format, lint and types
 	$(BIN)/ruff format --check .

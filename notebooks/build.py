@@ -1,6 +1,7 @@
 """Make the notebooks from their scripts, run them, and keep them with what they show.
 
 python notebooks/build.py                 # all notebooks, at full length
+python notebooks/build.py quickstart      # one of them
 python notebooks/build.py --check         # run nothing; exit with 1 if a notebook's cells are not its script's
 
 A notebook is written as a script in jupytext's percent format, reviewed as such and never edited itself.
@@ -73,9 +74,14 @@ def main() -> int:
     parser.add_argument(
         "--check", action="store_true", help="run nothing; say which notebooks differ from their scripts"
     )
-    check = parser.parse_args().check
+    known = {script.stem: script for script in scripts()}
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which ones: {', '.join(known)} (default: all)")
+    options = parser.parse_args()
+    check = options.check
+    if unknown := [name for name in options.names if name not in known]:
+        parser.error(f"there is no notebook {unknown[0]!r}; there are {', '.join(known)}")
     stale = 0
-    for script in scripts():
+    for script in [known[name] for name in options.names or known]:
         path = script.with_suffix(".ipynb")
         notebook = from_script(script)
         if check:

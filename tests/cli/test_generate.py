@@ -464,7 +464,7 @@ def test_a_full_disk_ends_the_command_and_room_lets_it_go_on(
     ("arguments", "message"),
     [
         (["paris"], "generate makes pairs and correlation, not 'paris'. Did you mean 'pairs'?"),
-        ([], "generate makes pairs and correlation"),
+        ([], "generate makes pairs and correlation; say which. Usage: lightning generate pairs"),
         (["pairs", "--weights", "x"], "required: --domains, --per-domain, --out"),
         (["pairs", "--wieghts", "x"], "required: --weights"),
         ("--per-domain 0", "--per-domain is 0"),
@@ -474,6 +474,9 @@ def test_a_full_disk_ends_the_command_and_room_lets_it_go_on(
         ("--oot x", "Did you mean '--out'?"),
         ("--domains 3", "There is no class 3"),
         ("--domains checked", "'checked' is no class"),
+        ("--domains strped", "Did you mean 'striped'?"),
+        ("--least-score high", "argument --least-score: invalid float value: 'high'"),
+        ("--score clip", "invalid choice: 'clip'"),
     ],
 )
 def test_mistakes_cost_one_line(
@@ -486,6 +489,19 @@ def test_mistakes_cost_one_line(
     assert message in said
     assert len(said.splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_a_file_is_said_to_be_one(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").touch()
+    assert lightning("generate", *words(run, tmp_path / "out")) == 2
+    assert f"--out {tmp_path / 'out'} is a file; expected a folder" in capsys.readouterr().err
+
+
+def test_a_correlation_is_typed_otherwise(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert lightning("generate", "correlation", "--weights", run.folder, "--per-domain", 3) == 2
+    assert "Usage: lightning generate correlation --weights CHECKPOINT --domains CLASS..." in capsys.readouterr().err
 
 
 def test_a_file_of_something_else_is_no_generator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -357,8 +358,11 @@ def _meant(word: str, classes: int, names: Sequence[str]) -> list[tuple[int, str
     if match := re.fullmatch(r"(\d+)_([\w.-]+)", word):
         return [(int(match[1]), match[2])]
     said = f"these weights name theirs {', '.join(names)}" if names else "these weights have numbers for theirs"
+    near = get_close_matches(word, [*names, "all", "syn_imagenet_291"], n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ZooError(
-        f"{word!r} is no class: {said}. Type a number from 0 to {classes - 1}, with a kind if you like (7_bird), a range (7-20), or all."
+        f"{word!r} is no class: {said}.{hint} Type a number from 0 to {classes - 1}, with a kind if you like (7_bird), a range "
+        "(7-20), or all."
     )
 
 

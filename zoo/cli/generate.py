@@ -30,8 +30,11 @@ from zoo.metrics.judge import object_iou
 from zoo.metrics.scene_objects import SceneObjects
 from zoo.weights.preflight import missing_weights
 
-THINGS = ("pairs", "correlation")
-USAGE = "lightning generate pairs --weights CHECKPOINT --domains CLASS... --per-domain N --out DIR"
+THINGS = {
+    "pairs": "lightning generate pairs --weights CHECKPOINT --domains CLASS... --per-domain N --out DIR",
+    "correlation": "lightning generate correlation --weights CHECKPOINT --domains CLASS...",
+}
+"""What can be generated, and how it is typed."""
 MASKERS = ("none", "judge", "mask_rcnn")
 KEPT_BY_DEFAULT = 0.65  # where there is a score, and no least one
 WRITERS = 4
@@ -51,9 +54,8 @@ def run(arguments: Sequence[str]) -> int:
     if thing in ("-h", "--help"):
         thing, rest = "pairs", ["--help"]
     if thing not in THINGS:
-        raise ZooError(
-            f"generate makes {' and '.join(THINGS)}, not {thing!r}.{did_you_mean(thing, THINGS)} Usage: {USAGE}"
-        )
+        asked = f", not {thing!r}.{did_you_mean(thing, THINGS)}" if thing else "; say which."
+        raise ZooError(f"generate makes {' and '.join(THINGS)}{asked} Usage: {THINGS['pairs']}")
     options = parse(thing, rest)
     if lacking := lacks(options):
         raise ZooError(" ".join(lacking))
@@ -79,7 +81,7 @@ def parse(thing: str, arguments: Sequence[str]) -> argparse.Namespace:
     """
     parser = CommandParser(
         prog=f"lightning generate {thing}",
-        synopsis=USAGE.removeprefix("lightning generate "),
+        synopsis=THINGS[thing].removeprefix("lightning generate "),
         description="Draw pictures of one latent vector in several classes: <out>/<class>_<kind>/<n>.png, the same n for the same vector. "
         "A command that was stopped is gone on with by the same command."
         if thing == "pairs"
@@ -150,6 +152,8 @@ def parse(thing: str, arguments: Sequence[str]) -> argparse.Namespace:
     for option in ("per_domain", "batch_size", "count"):
         if getattr(options, option, 1) < 1:
             raise ZooError(f"--{option.replace('_', '-')} is {getattr(options, option)}; it must be at least 1.")
+    if thing == "pairs" and options.out.is_file():
+        raise ZooError(f"--out {options.out} is a file; expected a folder (it is made when missing).")
     if thing == "pairs" and options.keep is not None and not 0 < options.keep <= 1:
         raise ZooError(
             f"--keep is {options.keep}; it is a share, above 0 and up to 1, such as --keep {KEPT_BY_DEFAULT}."

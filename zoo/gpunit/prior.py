@@ -48,7 +48,7 @@ Checkpoints:
     scenes by `make demo-prior`, comes with the package.
 
 State:
-    trains, equals the official code's numbers; not trained on BigGAN's pictures
+    trains, equals the official code's numbers; not trained on the published BigGAN's pictures
 
 Cite::
 

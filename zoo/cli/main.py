@@ -9,12 +9,17 @@ Exit codes: 0 all is well, 1 a failure, 2 a mistake of the person at the keyboar
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
 import zoo
 from zoo.cli.suggest import did_you_mean
 from zoo.errors import ZooError
 
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
+OWN_MODULES = frozenset(
+    {"translate", "compare", "sampler", "styles", "align", "directions", "generate", "single", "labels", "download"}
+)
+"""Commands that `run` of the module of their name answers, imported when it is asked."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -92,46 +97,8 @@ def _answer(arguments: list[str]) -> int:
         print(version())
     elif command in TRAINER_COMMANDS:
         return _trainer_command(command, rest)
-    elif command == "translate":
-        from zoo.cli.translate import run as translate
-
-        return translate(rest)
-    elif command == "compare":
-        from zoo.cli.compare import run as compare
-
-        return compare(rest)
-    elif command == "sampler":
-        from zoo.cli.sampler import run as sampler
-
-        return sampler(rest)
-    elif command == "styles":
-        from zoo.cli.styles import run as styles
-
-        return styles(rest)
-    elif command == "align":
-        from zoo.cli.align import run as align
-
-        return align(rest)
-    elif command == "directions":
-        from zoo.cli.directions import run as directions
-
-        return directions(rest)
-    elif command == "generate":
-        from zoo.cli.generate import run as generate
-
-        return generate(rest)
-    elif command == "single":
-        from zoo.cli.single import run as single
-
-        return single(rest)
-    elif command == "labels":
-        from zoo.cli.labels import run as labels
-
-        return labels(rest)
-    elif command == "download":
-        from zoo.cli.download import run as download
-
-        return download(rest)
+    elif command in OWN_MODULES:
+        return int(import_module(f"zoo.cli.{command}").run(rest))
     elif command in COMMANDS:
         print(_page(command, rest))
     elif command.startswith("-"):

@@ -168,7 +168,8 @@ def page(entries: Sequence[WeightFile], folder: Path, sets: Sequence[DataSet] = 
     ]
     lines = [f"{'NAME':<{names}}  {'SIZE':>7}  HERE  WHAT"]
     for name, count, is_here, description, licence in rows:
-        what = textwrap.wrap(f"{description}. Licence: {licence}.", WIDTH - len(start))
+        words = f"{description}. Licence: {licence}."
+        what = textwrap.wrap(words, WIDTH - len(start), break_on_hyphens=False)  # licences can be searched for
         lines.append(f"{name:<{names}}  {size(count):>7}  {'yes' if is_here else 'no':<4}  {what[0]}")
         lines += [f"{start}{line}" for line in what[1:]]
     return "\n".join([*lines, "", f"Files lie in {folder}. To fetch some: lightning download NAME..."])

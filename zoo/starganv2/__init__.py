@@ -45,8 +45,8 @@ Differences:
     - `init_from` and `discriminator_warmup` are ours. The published weights lack the discriminator. One that knows nothing would spoil
       the generator: let it learn alone for some hundreds or thousands of iterations, in which nothing else moves and averages and
       lambda_diversity wait.
-    - Pictures of any size can be translated. Skips are at heights of 32, 64 and 128 in the official code; here, of pictures whose height
-      is no power of two, at those next to them. References are resized to the model's size.
+    - Pictures of any size can be translated. Features skip at heights of 32, 64 and 128 alone, so a model with skips translates pictures
+      whose height is no power of two at the one next to it, and resizes back. References are resized to the model's size.
     - The reference's partner is another picture of its domain by an order that is drawn once, as in the official code; which pairs
       come when follows from the seed and the sample's number alone.
     - A course (`film`) through styles stays within a domain, as the official one; where two references in a row are of different

@@ -7,9 +7,13 @@ limited to [-1, 1]. Grids are batches in the order of their cells, row by row, w
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import log2
 
 import torch
 from torch import Tensor, nn
+
+from zoo.core.images import resize
+from zoo.errors import ZooError
 
 Masks = tuple[Tensor, Tensor] | None
 WHITE = 1.0
@@ -37,6 +41,40 @@ class Networks:
     mapping_network: nn.Module
     style_encoder: nn.Module
     masks: Callable[[Tensor], Masks]
+
+
+def require_halves(image: Tensor, multiple: int, least: int) -> None:
+    """Refuse pictures b 3 h w that a generator can't halve as often as it has to.
+
+    Args:
+        image: the pictures.
+        multiple: what their sides must be multiples of.
+        least: the smallest side.
+
+    Raises:
+        ZooError: a side is no multiple, or too small.
+    """
+    height, width = image.shape[2:]
+    if height % multiple or width % multiple or min(height, width) < least:
+        raise ZooError(
+            f"Pictures are {height}x{width}; this generator needs sides of at least {least} pixels that are multiples of {multiple}. "
+            "`lightning translate` pads them by itself."
+        )
+
+
+def at_skip_size(image: Tensor, multiple: int, least: int) -> Tensor:
+    """Resize pictures b 3 h w to the height next to theirs at which features skip the bottleneck, a power of two.
+
+    Args:
+        image: the pictures.
+        multiple: what their width must become a multiple of.
+        least: the smallest width.
+    """
+    height = 2 ** round(log2(image.shape[2]))
+    if image.shape[2] == height:
+        return image
+    width = round(image.shape[3] * height / image.shape[2] / multiple) * multiple
+    return resize(image, height, max(least, width), filter="bilinear")
 
 
 def mean_style(mapping_network: nn.Module, latents: Tensor, domain: Tensor) -> Tensor:

@@ -21,12 +21,14 @@ from zoo.starganv2.inference import (
     MEAN_LATENTS,
     Masks,
     Networks,
+    at_skip_size,
     cycle_grid,
     film,
     latent_film,
     latent_grid,
     mean_style,
     reference_grid,
+    require_halves,
     truncate,
 )
 from zoo.starganv2.networks import Discriminator, Generator, MappingNetwork, StyleEncoder
@@ -208,7 +210,7 @@ class StarGANv2(Translator):
         domain = torch.tensor(self.number_of(to), device=self.device)
         if reference is not None and latent is not None:
             raise ZooError("The style comes from a reference or from a latent: give `reference` or `latent`, not both.")
-        self.require_halves(image)
+        require_halves(image, self.size_multiple, self.smallest_size)
         with self.aside("translate"):
             if reference is not None:
                 style = self.averages.style_encoder(self.at_image_size(reference), domain.expand(len(reference)))
@@ -222,10 +224,11 @@ class StarGANv2(Translator):
                     f"{len(image)} pictures and {len(style)} styles don't go together: give one, or as many."
                 )
             count = max(len(image), len(style))
-            masks = self.masks(image)
+            content = at_skip_size(image, self.size_multiple, self.smallest_size) if self.w_hpf > 0 else image
+            masks = self.masks(content)
             masks = None if masks is None else (masks[0].expand(count, -1, -1, -1), masks[1].expand(count, -1, -1, -1))
-            image = image.expand(count, -1, -1, -1)
-            made = self.averages.generator(image, style.expand(count, -1), masks)
+            made = self.averages.generator(content.expand(count, -1, -1, -1), style.expand(count, -1), masks)
+            made = resize(made, image.shape[2], image.shape[3], filter="bilinear")
             return made.clamp(-1, 1) if clamp else made
 
     def translate_batch(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -293,19 +296,6 @@ class StarGANv2(Translator):
             found = f"there is no domain {domain!r}" if domain else "no domain to translate into was named"
             raise ZooError(f"StarGAN v2: {found}. This model knows {', '.join(self.domains)}: --to {self.domains[0]}")
         return self.domains.index(domain)
-
-    def require_halves(self, image: Tensor) -> None:
-        """Refuse pictures that the generator can't halve as often as it has to.
-
-        Raises:
-            ZooError: a side is no multiple of `size_multiple`, or too small.
-        """
-        sides = image.shape[2:]
-        if any(side % self.size_multiple or side < self.smallest_size for side in sides):
-            raise ZooError(
-                f"Pictures are {sides[0]}x{sides[1]}; this generator needs sides of at least {self.smallest_size} pixels that are "
-                f"multiples of {self.size_multiple}. `lightning translate` pads them by itself."
-            )
 
     def at_image_size(self, image: Tensor) -> Tensor:
         """Resize pictures b 3 h w to the model's size, bilinearly with antialiasing, as PIL does; the aspect ratio is not kept."""

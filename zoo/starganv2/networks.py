@@ -16,7 +16,8 @@ from zoo.errors import ZooError
 
 SLOPE = 0.2
 SKIP_SIZES = (32, 64, 128)
-"""Heights at which features pass the high-pass skip; the first mask is for the smallest, the second for the others."""
+"""Heights at which features pass the high-pass skip; the first mask is for the smallest, the second for the others. Pictures whose height
+is no power of two have no such features: `StarGANv2.translate` brings them to one."""
 
 TRUNK_SIDE = 4  # of the features that style encoder and discriminator end with
 BOTTLENECK_SIDE = 16  # of the generator's, without high-pass skips; half of it with them
@@ -213,23 +214,18 @@ class Generator(nn.Module):
             b 3 h w, not limited to a range.
         """
         x = self.from_rgb(image)
-        kept: dict[int, Tensor] = {}  # features before they are encoded, by their nominal height
+        kept: dict[int, Tensor] = {}  # features before they are encoded, by their height
         for block in self.encode:
-            if masks is not None and nominal_size(x) in SKIP_SIZES:
-                kept[nominal_size(x)] = x
+            if masks is not None and x.shape[2] in SKIP_SIZES:
+                kept[x.shape[2]] = x
             x = block(x)
         for block in self.decode:
             x = block(x, style)
-            if masks is not None and self.hpf is not None and (size := nominal_size(x)) in kept:
+            if masks is not None and self.hpf is not None and (size := x.shape[2]) in kept:
                 mask = masks[0] if size == SKIP_SIZES[0] else masks[1]
                 mask = F.interpolate(mask, x.shape[2:], mode="bilinear", align_corners=False)
                 x = x + self.hpf(mask * kept[size])
         return self.to_rgb(x)
-
-
-def nominal_size(x: Tensor) -> int:
-    """The power of two next to a picture's height: the height itself where pictures have a size the networks are made for."""
-    return 2 ** round(log2(x.shape[2]))
 
 
 def of_domain(branches: Tensor, domain: Tensor) -> Tensor:

@@ -152,12 +152,20 @@ def test_shortcuts_of_high_pass_generators_are_off_the_path() -> None:
     assert off
 
 
-def test_other_sizes_pass_the_skips_by_their_next_power_of_two() -> None:
-    generator = Generator(64, 2, 4, 3, w_hpf=1.0)
-    masks = [torch.ones(1, 1, 8, 8), torch.ones(1, 1, 8, 8)]
-    for size in (64, 72):
-        x = noise(1, 3, size, size)
-        assert not torch.allclose(generator(x, noise(1, 3), masks), generator(x, noise(1, 3)))
+def test_pictures_of_other_heights_skip_at_a_power_of_two() -> None:
+    model = small(image_size=64, w_hpf=1.0, landmarks="random")
+    mask = torch.ones(1, 1, 8, 8)
+    model.masks = lambda image: (mask, mask)  # type: ignore[method-assign, assignment]
+    seen: list[torch.Size] = []
+    model.ema["generator"].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[2:]))
+    for height, width in ((64, 80), (72, 64), (40, 120)):
+        made = model.translate(noise(1, 3, height, width), to="plain", latent=noise(1, 2))
+        assert made.shape == (1, 3, height, width)
+    assert seen == [(64, 80), (64, 56), (32, 96)]
+    plain = small(image_size=64)
+    plain.ema["generator"].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[2:]))
+    plain.translate(noise(1, 3, 72, 64), to="plain", latent=noise(1, 2))
+    assert seen[-1] == (72, 64)
 
 
 # Training ------------------------------------------------------------------------------------------------------------

@@ -90,7 +90,6 @@ def test_sheets_and_a_film(run: Run, pictures: Path, tmp_path: Path) -> None:
         "film.webp",
         "latent_0.5.png",
         "latent_1.png",
-        "latent_film.webp",
         "reference.png",
     ]
     assert size_of(shown / "reference.png") == (3 * 32, 7 * 32)  # two sources; two references of each of three domains
@@ -99,6 +98,15 @@ def test_sheets_and_a_film(run: Run, pictures: Path, tmp_path: Path) -> None:
     with Image.open(shown / "film.webp") as film:
         assert film.size == (32 + 32 + 2 * 32, 64)
         assert film.n_frames > 31
+    only = ["--only", "latent_film", "--latents", 2, "--to", "dotted", "--film", ".gif"]
+    assert lightning("styles", run.folder, pictures / "plain", *only, "--output", tmp_path / "random") == 0
+    assert [path.name for path in (tmp_path / "random").iterdir()] == ["latent_film.gif"]
+    assert lightning("styles", run.folder, pictures / "plain", "--output", tmp_path / "chance", "--latents", 1) == 0
+    assert sorted(path.name for path in (tmp_path / "chance").iterdir()) == [
+        "latent_0.5.png",
+        "latent_0.7.png",
+        "latent_1.png",
+    ]
 
 
 def test_the_film_stays_within_domains(run: Run, pictures: Path) -> None:
@@ -150,6 +158,8 @@ def test_mistakes_of_styles_are_told(
     assert "--count is 0" in refused(capsys, *both, "--count", 0)
     one = ["--references", pictures / "plain", "--count", 1]
     assert "at least two of one domain" in refused(capsys, *words, *one, *output, "--only", "film")
+    assert "--latents 2, or more" in refused(capsys, *words, *output, "--only", "latent_film", "--latents", 1)
+    assert not (tmp_path / "shown").exists()
     assert lightning(*both, "--only", "reference") == 0
     assert "is there already (1 such files)" in refused(capsys, *both, "--only", "reference")
     folder = tmp_path / "cyclegan"

@@ -43,7 +43,9 @@ def run(arguments: Sequence[str]) -> int:
     options = parse(arguments)
     model: Any = load_translator(options.checkpoint).to(pick_device(options.device))
     require_sheets(model)
-    sheets = options.only or [sheet for sheet in SHEETS if options.references or sheet in WITHOUT_REFERENCES]
+    sheets = options.only or (
+        list(SHEETS[:-1]) if options.references else ["latent"]
+    )  # a film of random styles is long
     if not options.references and (lacking := sorted(set(sheets) - set(WITHOUT_REFERENCES))):
         raise ZooError(f"{' and '.join(lacking)} need references: --references FOLDER, with a folder per domain in it.")
     outputs = planned(options, sheets)
@@ -51,6 +53,14 @@ def run(arguments: Sequence[str]) -> int:
     images = read_square(found, model)
     if options.references:
         references, domains = read_references(options, model)
+        if "film" in sheets and not (domains[1:] == domains[:-1]).any():
+            raise ZooError(
+                "A film goes from one reference to the next of the same domain: give at least two of one domain."
+            )
+    if "latent_film" in sheets and options.latents < 2:
+        raise ZooError("A film goes from one random style to the next: --latents 2, or more.")
+    if "cycle" in sheets:
+        own = domains_of(found, model, options.source_domain, "--from").to(model.device)
     made: dict[str, tuple[Tensor, int]] = {}
     if "reference" in sheets:
         made["reference"] = model.reference_grid(images, references, domains)
@@ -60,7 +70,6 @@ def run(arguments: Sequence[str]) -> int:
         for truncation in options.truncation:
             made[f"latent_{truncation:g}"] = model.latent_grid(images, latents, options.to or model.domains, truncation)
     if "cycle" in sheets:
-        own = domains_of(found, model, options.source_domain, "--from").to(model.device)
         turn = torch.arange(len(images)) % len(references)
         made["cycle"] = model.cycle_grid(images, own, references[turn], domains[turn])
     for name, (cells, columns) in made.items():
@@ -68,15 +77,9 @@ def run(arguments: Sequence[str]) -> int:
         print(f"{name}: {outputs[name]}")
     if "film" in sheets:
         frames = model.film(images, references, domains.tolist())
-        if not frames:
-            raise ZooError(
-                "A film goes from one reference to the next of the same domain: give at least two of one domain."
-            )
         save_film(frames, outputs["film"], rate=RATE)
         print(f"film: {outputs['film']} ({len(frames)} frames)")
     if "latent_film" in sheets:
-        if options.latents < 2:
-            raise ZooError("A film goes from one random style to the next: --latents 2, or more.")
         frames = model.latent_film(images, latents, options.to or model.domains, options.truncation[-1])
         save_film(frames, outputs["latent_film"], rate=RATE)
         print(f"latent_film: {outputs['latent_film']} ({len(frames)} frames)")
@@ -103,7 +106,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="pictures in folders that are named like the domains, or a folder of such folders",
     )
     parser.add_argument("--output", type=Path, required=True, help="folder for the sheets")
-    parser.add_argument("--only", nargs="+", choices=SHEETS, help="some of the sheets (default: all that can be made)")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=SHEETS,
+        help="some of the sheets (default: all but latent_film; without references, latent)",
+    )
     parser.add_argument("--to", nargs="+", help="domains of random styles (default: all)")
     parser.add_argument(
         "--from", dest="source_domain", help="domain of the images, where their folder's name does not say it"

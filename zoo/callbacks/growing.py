@@ -221,6 +221,24 @@ class GrowResolution(Callback):
         batches = [growth.batches[level] // trainer.world_size for level in levels]
         data.follow(first, batches, [room.level_size(level) for level in levels])
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say what is trained when."""
+        if self.growth is not None and trainer.is_global_zero:
+            print(f"  grows      {self.describe(cast(GrowingRoom, pl_module))}", flush=True)
+
+    def describe(self, room: GrowingRoom) -> str:
+        """Sizes, batches and first iterations of all levels, in words."""
+        growth = self.growth
+        assert growth is not None
+        if not growth.epochs_per_level:
+            side = room.level_size(growth.levels - 1)
+            return f"not at all: {side}x{side} in batches of {growth.batches[-1]} from the start"
+        parts = [
+            f"{room.level_size(level)}x{room.level_size(level)} in batches of {batch} from iteration {first}"
+            for level, (batch, first) in enumerate(zip(growth.batches, growth.first_iterations, strict=True))
+        ]
+        return ", ".join(parts)
+
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Move to the iteration's level, blend and rate."""
         assert self.growth is not None

@@ -204,6 +204,17 @@ def test_moving_averages_start_apart_or_as_copies() -> None:
     assert small(ema_half_life=0).ema is None
 
 
+def test_half_of_the_old_weights_are_forgotten_after_the_half_life() -> None:
+    model = small(ema_start="copy", ema_half_life=10_000.0)
+    assert model.ema is not None
+    layer, average = model.mapping.layers[0], model.ema["mapping"].layers[0]
+    before = average.weight.clone()
+    layer.weight.data.add_(1.0)
+    model.ema.update(0, 512)
+    kept = 0.5**0.0512  # the official share for a global batch of 512
+    torch.testing.assert_close(average.weight, kept * before + (1 - kept) * layer.weight.detach())
+
+
 def test_steps_are_scaled_by_parameter() -> None:
     model = small()
     groups = equalised_groups([model.generator, model.mapping])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from datamodules import Scenes
 from support.toy import ToyData, ToyRoom
 from support.training import fit
 from zoo.alae import StyleALAE
@@ -76,6 +77,17 @@ def test_processes_share_batches_evenly() -> None:
         shared_batches([6, 8], 3)
 
 
+def test_what_is_trained_when_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for epochs, said in (
+        (1, "4x4 in batches of 4 from iteration 0, 8x8 in batches of 4 from iteration 2"),
+        (0, "not at all"),
+    ):
+        data = Scenes(task="alone", domains=("plain",), size=16, batch_size=2, validation_count=2)
+        model = StyleALAE(**SMALL, epochs_per_level=epochs)
+        fit(model, 1, tmp_path / str(epochs), data=data, callbacks=[GrowResolution()], limit_val_batches=0)
+        assert said in capsys.readouterr().out
+
+
 def test_a_room_without_levels_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ZooError, match="ToyRoom has no levels"):
         fit(ToyRoom(), 1, tmp_path, callbacks=[GrowResolution()])
@@ -100,8 +112,6 @@ def test_settings_that_make_no_sense_are_named(tmp_path: Path, callback: GrowRes
 
 
 def test_a_checkpoint_beyond_the_numbers_is_refused(tmp_path: Path) -> None:
-    from datamodules import Scenes
-
     def data() -> Scenes:
         return Scenes(task="alone", domains=("plain",), size=16, batch_size=2, validation_count=2)
 

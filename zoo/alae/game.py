@@ -59,6 +59,7 @@ class LatentGame(Translator):
         self.beta, self.adam_eps = beta, adam_eps
         self.ema: Ema | None = None
         self._is_aside = False
+        self._had_gradient: set[str] = set()
 
     def begin_average(self, half_life: float, start: EmaStart) -> None:
         """Make the moving averages of all four networks: copies, or networks of initial weights of their own."""
@@ -123,6 +124,7 @@ class LatentGame(Translator):
         with self.player("judges") as player:
             terms = self.judges_terms(image)
             player.minimize(terms["critic"] + self.lambda_r1 * terms["r1"])
+            self.fill_absent_gradients("encoder", "critic")
         self.log_terms(terms)
 
     def update_makers(self, count: int) -> None:
@@ -130,6 +132,7 @@ class LatentGame(Translator):
         with self.player("makers") as player:
             loss = self.makers_loss(count)
             player.minimize(loss)
+            self.fill_absent_gradients("generator", "mapping")
         self.log_terms({"generator": loss})
 
     def update_both(self, count: int) -> None:
@@ -137,8 +140,7 @@ class LatentGame(Translator):
         with self.player("both") as player:
             loss = self.latent_terms(count)
             player.minimize(self.lambda_latent * loss)
-            if self.zero_absent_gradients:
-                self.fill_absent_gradients()
+            self.fill_absent_gradients("encoder", "critic", "generator", "mapping")
         self.log_terms({"latent": loss})
 
     def judges_terms(self, image: Tensor) -> dict[str, Tensor]:
@@ -174,11 +176,19 @@ class LatentGame(Translator):
         """Move the average code towards the mean of a batch of codes `b z`."""
         self.average_latent.lerp_(w.detach().mean(0).to(self.average_latent.dtype), 1 - self.average_beta)
 
-    def fill_absent_gradients(self) -> None:
-        """Give zeros to weights that were moved before and have no gradient now, as `zero_grad` did in the paper's time."""
-        for optimizer in self._players["both"].optimizers.values():
-            for parameter in optimizer.state:
-                if parameter.grad is None:
+    def fill_absent_gradients(self, *networks: str) -> None:
+        """With `zero_absent_gradients`, give zeros to weights that had a gradient before and have none now.
+
+        So did `zero_grad` in the paper's time. It matters to the critic in the third update; weights of levels that are not in use step
+        with zeros, too, which moves nothing.
+        """
+        if not self.zero_absent_gradients:
+            return
+        for network in networks:
+            for name, parameter in self.get_submodule(network).named_parameters(network):
+                if parameter.grad is not None:
+                    self._had_gradient.add(name)
+                elif name in self._had_gradient:
                     parameter.grad = torch.zeros_like(parameter)
 
     @contextmanager
@@ -207,14 +217,17 @@ class LatentGame(Translator):
         return (self if self.ema is None else self.ema).get_submodule(name)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what inference has to know beside the weights."""
+        """Keep what inference has to know beside the weights, and which weights had a gradient."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["zoo"].update(self.inference_facts())
+        checkpoint["zoo"]["had_gradient"] = sorted(self._had_gradient)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it back."""
         super().on_load_checkpoint(checkpoint)
-        self.take_inference_facts(checkpoint.get("zoo", {}))
+        facts = checkpoint.get("zoo", {})
+        self.take_inference_facts(facts)
+        self._had_gradient = set(facts.get("had_gradient", []))
 
     def inference_facts(self) -> dict[str, Any]:
         """Plain values that inference depends on."""

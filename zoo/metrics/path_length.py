@@ -67,9 +67,9 @@ def cropped(image: Tensor, crop: Crop) -> Tensor:
         unit = height // 8
         return image[:, :, 3 * unit : 7 * unit, 2 * unit : 6 * unit]
     if crop == "celeba":
-        side = int(4 / 8 * 2 / 1.641 * height)
-        top, left = int(10 / 16 * height) - side // 2, int(8 / 16 * width) - side // 2
-        return image[:, :, top : top + side, left : left + side]
+        half = int(4 / 8 * (2 / 1.641) * height) // 2
+        middle, centre = int(5 / 8 * height), int(4 / 8 * width)
+        return image[:, :, middle - half : middle + half, centre - half : centre + half]
     return image
 
 

@@ -165,6 +165,18 @@ def test_zeros_in_the_place_of_absent_gradients_count_as_steps(tmp_path: Path) -
         assert {states[parameter]["step"] for parameter in model.critic.parameters()} == {wanted}
 
 
+@pytest.mark.parametrize("zeros", [False, True])
+def test_levels_that_are_not_in_use_step_with_zeros_too_and_stay(tmp_path: Path, zeros: bool) -> None:
+    """As with the PyTorch of the paper's time, also behind a switch, at which optimisers forget, and behind a resume."""
+    before = train(tmp_path / "before", 12, zero_absent_gradients=zeros)
+    checkpoint = tmp_path / "before" / "checkpoints" / "iteration_00000012.ckpt"
+    model = train(tmp_path / "after", 14, checkpoint, zero_absent_gradients=zeros)
+    layer, old = model.encoder.from_rgb[2], before.encoder.from_rgb[2]  # of level 0, and this is level 2
+    state = model.trainer.optimizers[0].state
+    assert state[layer.weight].get("step") == (2 * 2 if zeros else None)
+    assert torch.equal(layer.weight, old.weight)
+
+
 def test_constant_pictures_never_write_nan_in_silence(tmp_path: Path) -> None:
     """Without the guard a run stops with a sentence; with it numbers stay finite."""
 

@@ -71,6 +71,7 @@ def test_crops_and_means() -> None:
     wide = torch.zeros(1, 1, 128, 128)
     wide[:, :, 41:119, 25:103] = 1
     assert torch.equal(cropped(wide, "celeba"), torch.ones(1, 1, 78, 78))
+    assert cropped(torch.zeros(1, 1, 16, 16), "celeba").shape[2:] == (8, 8)  # a half of 4.9 pixels is one of 4
     assert cropped(image, "none") is image
     assert averaged_down(torch.zeros(1, 3, 512, 512)).shape[2:] == (256, 256)
     assert averaged_down(image).shape == image.shape

@@ -258,3 +258,15 @@ def test_contact_sheet(tmp_path: Path) -> None:
     with Image.open(path) as sheet:
         assert np.array_equal(np.asarray(sheet), np.asarray(contact_sheet(size=32)))
     assert [file.name for file in tmp_path.iterdir()] == ["scenes.png"]
+
+
+def test_scenes_alone_may_have_one_look_and_know_their_objects() -> None:
+    data = Scenes(task="alone", domains=("plain",), size=32)
+    assert set(data.train_samples()(0)) == {"image", "domain"}
+    sample = data.fixed_samples("test")[0]
+    assert set(sample) == {"image", "domain", "mask"}
+    assert sample["mask"].shape == (1, 32, 32)
+    looks = {int(Scenes(task="alone", domains=("plain", "dotted")).train_samples()(i)["domain"]) for i in range(20)}
+    assert looks == {0, 1}
+    with pytest.raises(DataError, match="needs a domain, found 0"):
+        Scenes(task="alone", domains=())

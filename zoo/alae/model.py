@@ -156,8 +156,12 @@ class StyleALAE(LatentGame):
                 "from the start: --model.epochs_per_level 0"
             )
 
+    def on_train_start(self) -> None:
+        """Forget directions of other weights."""
+        self.directions.clear()
+
     def at_level(self, image: Tensor) -> Tensor:
-        """Pictures `b c h w` at the present level's size: averaged where that is half of a half, resized otherwise."""
+        """The middle square of pictures `b c h w` at the present level's size: halved by means as often as that fits, then resized."""
         side = self.level_size(self.stage)
         height, width = image.shape[2:]
         if height != width:

@@ -61,12 +61,13 @@ def train(
     resume: Path | None = None,
     every: int = 1,
     callbacks: list[Callback] | None = None,
+    precision: str = "32-true",
 ) -> Translator:
     """Train a room on a picture, to the end of its scales by default; a checkpoint after each iteration."""
     seed_everything(0, verbose=False)
     data = SingleImage(str(picture), naive=None if naive is None else str(naive))
     growing: list[Callback] = [GrowScales(grids=False), *(callbacks or [])]
-    options = {"data": data, "every": every, "precision": "32-true", "callbacks": growing, "resume": resume}
+    options = {"data": data, "every": every, "precision": precision, "callbacks": growing, "resume": resume}
     fit(room, iterations, folder, max_epochs=-1, **options)
     return room
 

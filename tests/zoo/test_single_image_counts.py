@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from torch import Tensor
 from torch.nn import functional as F
 
-from support.single_image import draw_picture, train
+from support.single_image import SMALL, draw_picture, train
 from zoo.blocks.single_image import gradient_penalty
 from zoo.consingan import ConSinGAN
 from zoo.singan import SinGAN
@@ -95,3 +96,35 @@ def test_singan_costs_less_than_the_official_code(tmp_path: Path) -> None:
     ratio = cost.counts[-2] / official_singan(model)  # the last iteration makes one pass more
     print(f"SinGAN: {ratio:.3f} of the official operations in the last of {len(model.generators)} scales")
     assert ratio < 0.93
+
+
+@pytest.mark.parametrize("case", ["zoo.consingan.ConSinGAN", "zoo.singan.SinGAN"])
+def test_low_precision_trains_and_leaves_the_penalty_alone(case: str, tmp_path: Path) -> None:
+    """In bfloat16 losses stay close to those in float32, and the penalty runs the critic in float32."""
+    kinds: dict[str, list[torch.dtype]] = {}
+    terms: dict[str, dict[str, float]] = {}
+
+    class Look(Callback):
+        def __init__(self, precision: str) -> None:
+            self.seen = kinds.setdefault(precision, [])
+            self.precision = precision
+
+        def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+            critic: Any = pl_module.discriminator
+            critic.tail.register_forward_hook(lambda _, __, output: self.seen.append(output.dtype))
+
+        def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+            found = {name: float(value) for name, value in trainer.callback_metrics.items()}
+            terms.setdefault(self.precision, found)
+
+    for precision in ("32-true", "bf16-mixed"):
+        module, _, name = case.rpartition(".")
+        seed_everything(0, verbose=False)
+        room = getattr(import_module(module), name)(**SMALL[case])
+        picture = draw_picture(tmp_path / "p.png")
+        train(room, picture, tmp_path / precision, 3, callbacks=[Look(precision)], precision=precision)
+        assert all(value.isfinite().all() for value in room.state_dict().values())
+    assert set(kinds["32-true"]) == {torch.float32}
+    assert set(kinds["bf16-mixed"]) == {torch.bfloat16, torch.float32}
+    for name, value in terms["32-true"].items():
+        assert terms["bf16-mixed"][name] == pytest.approx(value, rel=0.2, abs=0.02), name

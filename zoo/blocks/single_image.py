@@ -30,13 +30,13 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     Args:
         critic: maps b 3 h w to patch logits.
         real: b 3 h w.
-        fake: the same shape; no gradient flows into it.
+        fake: the same shape; no gradient flows into it. Between the two the critic runs in float32, whatever precision is in use.
         share: of the real picture, in [0, 1], broadcastable.
     """
-    between = (share * real + (1 - share) * fake.detach()).requires_grad_()
-    with torch.enable_grad():
-        (gradient,) = torch.autograd.grad(full(critic(between)).sum(), between, create_graph=True)
-    return (torch.linalg.vector_norm(full(gradient), dim=1) - 1).square().mean()
+    between = full(share * real + (1 - share) * fake.detach()).requires_grad_()
+    with torch.enable_grad(), torch.autocast(between.device.type, enabled=False):
+        (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    return (torch.linalg.vector_norm(gradient, dim=1) - 1).square().mean()
 
 
 @contextmanager

@@ -98,7 +98,7 @@ def resize_cubic(image: Tensor, scale: float | None = None, *, size: tuple[int, 
         size: height and width of the result, in place of a scale.
 
     Returns:
-        Pictures in [-1, 1] with the precision of float32, in the type of `image`.
+        Pictures in [-1, 1] with the precision of float32, in the type of `image`, or in float32 if that is a lower one.
     """
     sides = (image.shape[-2], image.shape[-1])
     if size is None:
@@ -106,12 +106,13 @@ def resize_cubic(image: Tensor, scale: float | None = None, *, size: tuple[int, 
         scales, size = (scale, scale), (ceil(sides[0] * scale), ceil(sides[1] * scale))
     else:
         scales = (size[0] / sides[0], size[1] / sides[1])
-    levels = image.detach().add(1).div(2).clamp(0, 1).mul(255).to(torch.uint8).double()
+    kind = torch.promote_types(image.dtype, torch.float32)
+    levels = image.detach().to(kind).add(1).div(2).clamp(0, 1).mul(255).to(torch.uint8).double()
     for axis in sorted((0, 1), key=lambda axis: scales[axis]):
         if scales[axis] != 1:
             weights = _cubic_weights(sides[axis], size[axis], scales[axis], scales[0] < 1).to(levels.device)
             levels = weights @ levels if axis == 0 else levels @ weights.T
-    return levels.div(255).float().sub(0.5).mul(2).clamp(-1, 1).to(image.dtype)
+    return levels.div(255).float().sub(0.5).mul(2).clamp(-1, 1).to(kind)
 
 
 @lru_cache(maxsize=64)

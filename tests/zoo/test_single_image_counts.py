@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks.driving import Flops
+from benchmarks.driving import Counts, Flops, drive
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from torch import Tensor
 from torch.nn import functional as F
@@ -128,3 +128,21 @@ def test_low_precision_trains_and_leaves_the_penalty_alone(case: str, tmp_path: 
     assert set(kinds["bf16-mixed"]) == {torch.bfloat16, torch.float32}
     for name, value in terms["32-true"].items():
         assert terms["bf16-mixed"][name] == pytest.approx(value, rel=0.2, abs=0.02), name
+
+
+@pytest.mark.parametrize(
+    ("case", "changes", "seed"),
+    [
+        ("zoo.consingan.ConSinGAN", {}, 0),
+        ("zoo.singan.SinGAN", {}, 0),
+        *(("zoo.consingan.ConSinGAN", {"task": "harmonization"}, seed) for seed in range(6)),  # other changes each time
+        *(("zoo.consingan.ConSinGAN", {"task": "editing"}, seed) for seed in range(2)),
+    ],
+)
+def test_an_iteration_waits_for_the_device_once(case: str, changes: dict[str, Any], seed: int) -> None:
+    module, _, name = case.rpartition(".")
+    seed_everything(seed, verbose=False)
+    room = getattr(import_module(module), name)(**{**SMALL[case], "stage_iterations": 100, **changes})
+    counts = Counts(1)
+    drive(room, {"image": torch.rand(1, 3, 24, 28) * 2 - 1}, 3, counts)
+    assert counts.host_reads == ["tolist"]  # whether the last gradients were finite

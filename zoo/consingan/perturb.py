@@ -185,7 +185,7 @@ def change_colours(x: Tensor, draws: Draws, as_released: bool) -> Tensor:
     if group == 2:
         if first:
             return drop_channel(x, randint(draws, 0, 2))
-        return shuffle_channels(x, [int(place) for place in draws.permutation("perturb_order", 3, device="cpu")])
+        return shuffle_channels(x, draws.permutation("perturb_order", 3, device="cpu").tolist())
     hue, saturation, value = (uniform(draws, -most, most) for most in (HUE, SATURATION, VALUE))
     return shift_hue(x, hue, saturation, value, as_released)
 

@@ -110,13 +110,13 @@ def resize_cubic(image: Tensor, scale: float | None = None, *, size: tuple[int, 
     levels = image.detach().to(kind).add(1).div(2).clamp(0, 1).mul(255).to(torch.uint8).double()
     for axis in sorted((0, 1), key=lambda axis: scales[axis]):
         if scales[axis] != 1:
-            weights = _cubic_weights(sides[axis], size[axis], scales[axis], scales[0] < 1).to(levels.device)
+            weights = _cubic_weights(sides[axis], size[axis], scales[axis], scales[0] < 1, str(levels.device))
             levels = weights @ levels if axis == 0 else levels @ weights.T
     return levels.div(255).float().sub(0.5).mul(2).clamp(-1, 1).to(kind)
 
 
 @lru_cache(maxsize=64)
-def _cubic_weights(before: int, after: int, scale: float, widen: bool) -> Tensor:
+def _cubic_weights(before: int, after: int, scale: float, widen: bool, device: str) -> Tensor:
     """The share of each of `before` pixels in each of `after`: float64 `after before`.
 
     Beyond the far border the picture is mirrored; nothing is before the near one: official codes lose its mirror to unsigned numbers.
@@ -131,7 +131,7 @@ def _cubic_weights(before: int, after: int, scale: float, widen: bool) -> Tensor
     weights /= weights.sum(1, keepdim=True)
     mirrored = pixels.long() % (2 * before)
     places = torch.where(mirrored < before, mirrored, 2 * before - 1 - mirrored)
-    return torch.zeros(after, before, dtype=torch.float64).scatter_add_(1, places, weights)
+    return torch.zeros(after, before, dtype=torch.float64).scatter_add_(1, places, weights).to(device)
 
 
 # Grids and files

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from datamodules.base import FixedSamples, FixedStage, ImageDataModule
 from datamodules.errors import DataError
-from datamodules.folders import lacking
 from datamodules.pictures import decode
 from datamodules.sampling import Sample, to_chw
 from datamodules.scenes import SceneMaker
@@ -90,10 +89,10 @@ class SingleImage(ImageDataModule):
                         f"{name}: {path} is a folder; expected the file of one picture: --data.{name} FILE"
                     )
                 elif not path.is_file():
-                    complaints += lacking([path.parent], name) or [
+                    complaints.append(
                         f"{name}: there is no picture {path}. Type --data.{name} FILE, or --data.{name} {SCENE}0 to try the model on a "
                         "rendered scene."
-                    ]
+                    )
         return complaints
 
     def setup(self, stage: str) -> None:

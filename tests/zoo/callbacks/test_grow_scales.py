@@ -1,6 +1,8 @@
 """Stages of a picture: when they begin, when the training ends, what is written and said."""
 
+import csv
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,14 @@ def test_stages_follow_one_another_and_the_training_ends_with_the_last(tmp_path:
     growing.run = Run(tmp_path)
     assert train(tmp_path, growing) == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
     assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == [f"stage_0{n}.png" for n in range(4)]
+    with (tmp_path / "stages.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["stage"] for row in rows] == ["0", "1", "2", "3"]
+    assert (rows[-1]["width"], rows[-1]["height"]) == ("28", "24")
+    counts = [int(row["parameters"]) for row in rows]
+    assert len({later - earlier for earlier, later in pairwise(counts)}) == 1  # each stage adds as many
+    assert counts[1] > counts[0]
+    assert all(float(row["seconds"]) > 0 and float(row["peak_memory_mib"]) > 10 for row in rows)
 
 
 def test_a_smaller_number_of_iterations_ends_it_earlier_and_a_larger_one_does_not(tmp_path: Path) -> None:

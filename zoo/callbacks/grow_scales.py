@@ -125,7 +125,7 @@ class GrowScales(Callback):
             peak = torch.cuda.max_memory_allocated(room.device) / 2**20
         parameters = sum(p.numel() for p in room.parameters())
         new = dict(
-            zip(COLUMNS, map(str, (room.stage, width, height, parameters, f"{taken:.1f}", f"{peak:.0f}")), strict=True)
+            zip(COLUMNS, map(str, (room.stage, width, height, parameters, f"{taken:.3f}", f"{peak:.0f}")), strict=True)
         )
         file = run.folder / "stages.csv"
         kept = list(csv.DictReader(io.StringIO(file.read_text()))) if file.is_file() else []

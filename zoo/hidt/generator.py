@@ -31,10 +31,6 @@ class Content(NamedTuple):
     code: Tensor  # b 4c h/4 w/4
     skips: tuple[Tensor, ...]  # b 5 h/2 w/2, then b 5 h w
 
-    def of(self, samples: Tensor | slice) -> "Content":
-        """The content of some of the samples."""
-        return Content(self.code[samples], tuple(skip[samples] for skip in self.skips))
-
 
 class Painted(NamedTuple):
     """What the decoder gives."""

@@ -250,8 +250,10 @@ class Decoder(nn.Module):
             x = block(x, *statistics[2 * number : 2 * number + 2])
         adapted = zip(self.skips, content.skips, statistics[2 * len(self.blocks) :], strict=True)
         for merge, (layer, skip, shifts_and_scales) in zip(self.merges, adapted, strict=True):
-            upsampled = F.interpolate(x, scale_factor=2.0, mode="nearest")
-            x = merge(torch.cat([upsampled, layer(skip, shifts_and_scales)], 1))
+            # Nothing holds on to what goes in: it is what inference needs most memory for.
+            x = merge(
+                torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), layer(skip, shifts_and_scales)], 1)
+            )
         return self.last(x)
 
     def split(self, painted: Tensor) -> Painted:

@@ -208,15 +208,15 @@ def test_a_bad_file_is_named_and_the_others_are_done(
         "RUN nothing.png --output OUT": "'nothing.png' is no picture, folder or pattern that matches one.",
         "RUN PICTURES/a.pgn --output OUT": "Did you mean 'a.png'?",
         "RUN PICTURES/empty --output OUT": "holds no picture (.bmp, ",
-        "nothing PICTURES --output OUT": "There is no checkpoint at nothing.",
+        "nothing PICTURES --output OUT": "There are no weights, no run and no file called 'nothing'.",
+        "runs/nothing.ckpt PICTURES --output OUT": "There is no checkpoint at runs/nothing.ckpt.",
         "PICTURES PICTURES --output OUT": "it holds no checkpoint",
         "RUN PICTURES --output OUT --to nowhere": "translates to 'target' or to 'source', not to 'nowhere'",
         "RUN PICTURES --output OUT --size 0": "--size is 0; expected a number of pixels",
         "RUN PICTURES --output OUT --size big": "argument --size: invalid int value: 'big'.",
-        "RUN PICTURES": "the following arguments are required: --output.",
         "RUN PICTURES --output OUT --device tpu9": "--device tpu9 is not to be had here",
         "RUN PICTURES --output OUT --outptu X": "Did you mean '--output'?",
-        "": "the following arguments are required: checkpoint, images, --output.",
+        "": "the following arguments are required: checkpoint, images.",
     }.items(),
 )
 def test_mistakes(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: str, sentence: str) -> None:

@@ -15,7 +15,7 @@ FOUNDATION = {"__init__", "__main__", "errors", "registry", "testing"}
 FRONT_DOOR = {
     *("zoo", "zoo.__main__", "zoo.registry", "zoo.errors"),
     *("zoo.cli", "zoo.cli.main", "zoo.cli.catalog", "zoo.cli.lookup", "zoo.cli.pages", "zoo.cli.suggest"),
-    *("zoo.cli.readme", "zoo.cli.new_room", "zoo.cli.download"),
+    *("zoo.cli.readme", "zoo.cli.new_room", "zoo.cli.download", "zoo.cli.weights"),
 }
 BEHIND_THE_DOOR = {
     *("zoo.cli.fit", "zoo.cli.translate", "zoo.cli.compare", "zoo.cli.sampler", "zoo.cli.generate"),

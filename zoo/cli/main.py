@@ -129,12 +129,16 @@ def _page(command: str, arguments: Sequence[str]) -> str:
     from zoo.cli.catalog import find_paper, papers
     from zoo.cli.pages import USAGE, bibtex, card_page, command_page, list_page
 
-    usage = USAGE[command]
+    usage, known = USAGE[command], ("--help", "--weights") if command == "list" else ("--help",)
     if any(argument in ("-h", "--help") for argument in arguments):
         return command_page(command)
+    if command == "list" and {"--weights", "--shipped"} & set(arguments):
+        from zoo.cli.weights import weights_page
+
+        return weights_page(arguments)
     for argument in arguments:
         if argument.startswith("-"):
-            raise ZooError(f"{command} has no option {argument!r}.{did_you_mean(argument, ('--help',))} Usage: {usage}")
+            raise ZooError(f"{command} has no option {argument!r}.{did_you_mean(argument, known)} Usage: {usage}")
     if command == "list":
         if arguments:
             raise ZooError(

@@ -31,7 +31,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "labels": "which class each pixel of a folder of pictures is of",
     },
     "Read and fetch": {
-        "list": "the papers and what works today",
+        "list": "the papers and what works today; --weights: all weights by name",
         "card": "the whole story of a paper: idea, losses, differences, checkpoints, settings",
         "cite": "the paper's BibTeX entry",
         "download": "published weights and data sets: what there is, or fetch some by name",
@@ -39,7 +39,7 @@ GROUPS: dict[str, dict[str, str]] = {
 }
 COMMANDS = {command: summary for group in GROUPS.values() for command, summary in group.items()}
 USAGE = {
-    "list": "lightning list",
+    "list": "lightning list [--weights [--shipped]]",
     "card": "lightning card NAME",
     "cite": "lightning cite NAME",
     "download": "lightning download [NAME...] [--to FOLDER] [--keep] [--imagenet FOLDER]",

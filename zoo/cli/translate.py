@@ -1,4 +1,4 @@
-"""`lightning translate CHECKPOINT IMAGES... --output DIR`: pictures in, translated pictures out."""
+"""`lightning translate WEIGHTS IMAGES... [--output DIR]`: pictures in, translated pictures out."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from zoo.cli.parser import CommandParser
 from zoo.cli.sheets import sheet, thumbnail
 from zoo.cli.suggest import did_you_mean
 from zoo.core.images import from_uint8, resize, save_png
-from zoo.core.loading import load_translator
 from zoo.core.translator import Translator
 from zoo.errors import ZooError
 from zoo.registry import ROOMS, room_class
+from zoo.weights.load import load
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 SHEET = "sheet.png"
@@ -82,7 +82,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     options = parse(arguments)
     pictures = find_pictures(options.images)
-    model = load_translator(options.checkpoint).to(pick_device(options.device))
+    model = load(options.checkpoint).to(pick_device(options.device))
     styles = choose_styles(model, options)
     domain = own_domain(model) if options.to is None else options.to
     if options.lapse is not None:
@@ -132,14 +132,22 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """
     parser = CommandParser(
         prog="lightning translate",
-        synopsis="CHECKPOINT IMAGES... --output DIR",
+        synopsis="WEIGHTS IMAGES... [--output DIR]",
         description="Translate pictures with a trained model.",
         epilog="Examples: lightning translate runs/cyclegan/<name> photos/*.jpg --output translated. In the style of a picture: "
         "lightning translate runs/gpunit/<name> photos --reference dog.jpg --output translated",
     )
-    parser.add_argument("checkpoint", type=Path, help="a checkpoint file, or a run's folder (its newest checkpoint)")
+    parser.add_argument(
+        "checkpoint",
+        help="weights by name (lightning list --weights), a run's folder (its newest checkpoint), a checkpoint, or an official file",
+    )
     parser.add_argument("images", nargs="+", help="picture files, folders (searched through) and patterns")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the translations, PNG files")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("translated"),
+        help="folder for the translations, PNG files (default: translated)",
+    )
     parser.add_argument("--to", help="domain to translate into (default: the room's own, mostly target)")
     parser.add_argument(
         "--reference",

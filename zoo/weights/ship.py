@@ -103,6 +103,7 @@ def networks_of_inference(model: Translator) -> set[str]:
     if type(model).translate is Translator.translate:
         raise ZooError(f"{type(model).__name__} does not translate, so nothing says what of it is needed.")
     called: set[str] = set()
+    translated = False
 
     def watch(name: str) -> Any:
         return lambda module, inputs, output: called.add(_owner(name))
@@ -113,12 +114,13 @@ def networks_of_inference(model: Translator) -> set[str]:
             for to in ("target", "source"):
                 try:
                     model.translate(_picture(model), to=to, **options)
+                    translated = True
                 except ZooError:
                     continue  # a direction or a way that this model has not
     finally:
         for hook in hooks:
             hook.remove()
-    if not called:
+    if not translated:
         raise ZooError(f"{type(model).__name__} translated nothing, neither by itself nor with an exemplar or a style.")
     own = {name for name, _ in [*model.named_buffers(recurse=False), *model.named_parameters(recurse=False)]}
     return called | own
@@ -143,15 +145,20 @@ def recipe_of(record: dict[str, Any]) -> str:
 
 
 def _shown(word: str) -> str:
-    """A configuration file as one types it: `zoo/cyclegan.yaml`, whatever folder it lies in."""
-    path = Path(word)
-    if path.suffix != ".yaml":
-        return word
-    for top in ("zoo", "configs", "_configs"):
-        if top in path.parts:
-            at = len(path.parts) - 1 - path.parts[::-1].index(top)
-            return Path("configs" if top == "_configs" else top, *path.parts[at + 1 :]).as_posix()
-    return path.name
+    """A word of a command line without the machine's folders: `zoo/cyclegan.yaml`, whatever that lay in."""
+    option, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+    path = Path(value)
+    if path.suffix == ".yaml":
+        for top in ("_configs", "configs", "zoo"):
+            if top in path.parts:
+                at = len(path.parts) - 1 - path.parts[::-1].index(top)
+                value = Path("zoo" if top == "zoo" else "configs", *path.parts[at + 1 :]).as_posix()
+                break
+        else:
+            value = path.name
+    elif path.is_absolute():
+        value = path.name
+    return f"{option}{equals}{value}"
 
 
 def _owner(key: str) -> str:

@@ -33,9 +33,9 @@ Differences:
     - A moving average of the generators (`ema_decay`) is ours; the default is none, as in the paper.
 
 Checkpoints:
-    The authors published one generator per direction (horse2zebra.pth, zebra2horse.pth, ...; resnet, 9 blocks). Files of
-    that layout, and the official training's (latest_net_G_A.pth, ...), are read by `zoo.weights.cyclegan`, which was tested
-    on files built in that layout: the published ones were never seen here.
+    The authors published one generator per direction (horse2zebra.pth, zebra2horse.pth, ...; resnet, 9 blocks): `lightning
+    download cyclegan_horse2zebra`. Files of that layout, and the official training's (latest_net_G_A.pth, ...), are read by
+    `zoo.weights.cyclegan`, which was tested on files built in that layout: the published ones were never seen here.
 
 State:
     trains, translates, equals the official code's numbers; not trained to the paper's figures

@@ -67,7 +67,10 @@ def test_importing_the_packages_is_cheap() -> None:
         (["FIT"], "there is no command 'FIT'. Did you mean 'fit'? Try: lightning --help"),
         (["xyzzy"], "there is no command 'xyzzy'. Try: lightning --help"),
         (["--vresion"], "there is no option '--vresion'. Did you mean '--version'? Try: lightning --help"),
-        (["list", "--hepl"], "list has no option '--hepl'. Did you mean '--help'? Usage: lightning list [--weights [--shipped]]"),
+        (
+            ["list", "--hepl"],
+            "list has no option '--hepl'. Did you mean '--help'? Usage: lightning list [--weights [--shipped]]",
+        ),
         (["list", "unit"], "list takes no name, and 'unit' was given. For one paper: lightning card unit"),
         (["card"], "card takes one name, and 0 were given. Usage: lightning card NAME; names: lightning list"),
         (["card", "gpunti"], "There is no paper 'gpunti'. Did you mean 'gpunit'? Try: lightning list"),

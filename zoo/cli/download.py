@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 DATA = "data/"
 ROOT = Path("data")  # where recipes and overlays look for data sets
-VALUES = ("--to", "--imagenet")
+VALUES = ("--to", "--imagenet", "--attribute")
+CELEBA = "celeba_attributes"
 SWITCHES = ("--keep", "--help", "-h")
 
 
@@ -31,12 +32,14 @@ class Options:
         names: of weights, and of data sets with `data/` in front.
         to: the folder for what is fetched; None for each kind's own.
         imagenet: the local copy that ImageNet291 is cut from.
+        attribute: of CelebA, by which its faces are sorted into two domains.
         keep: whether archives of data sets are kept.
     """
 
     names: list[str]
     to: Path | None = None
     imagenet: Path | None = None
+    attribute: str | None = None
     keep: bool = False
 
 
@@ -94,8 +97,9 @@ def parse(arguments: Sequence[str]) -> Options:
             if not equals:
                 value = remaining.pop(0) if remaining else ""
             if not value or value.startswith("-"):
-                raise ZooError(f"{option} expects a folder. Usage: {USAGE['download']}")
-            setattr(options, option.removeprefix("--"), Path(value).expanduser())
+                what = "a name such as Blond_Hair" if option == "--attribute" else "a folder"
+                raise ZooError(f"{option} expects {what}. Usage: {USAGE['download']}")
+            setattr(options, option.removeprefix("--"), value if option == "--attribute" else Path(value).expanduser())
         elif word == "--keep":
             options.keep = True
         elif word.startswith("-"):
@@ -124,6 +128,10 @@ def _fetch_set(data_set: DataSet, options: Options) -> None:
 
     root = options.to or ROOT
     folders = fetch_data(data_set, root, keep=options.keep, make=None if imagenet is None else make)
+    if options.attribute is not None and data_set.name == CELEBA:
+        from zoo.weights.celeba import split_by_attribute
+
+        folders = [split_by_attribute(folders[0], options.attribute)]
     print(f"{DATA}{data_set.name}: {', '.join(map(str, folders))}", flush=True)
     for overlay in data_set.overlays:
         print(f"  to train on it: --config {overlay}", file=sys.stderr)
@@ -135,6 +143,7 @@ def help_text() -> str:
         "  --to FOLDER        where to: by default weights go to $ZOO_HOME/weights, and data sets to the folder data",
         "  --keep             keep archives of data sets, which otherwise go when the set is whole",
         "  --imagenet FOLDER  ImageNet's training pictures, which data/imagenet291 is cut from",
+        "  --attribute NAME   sort the faces of data/celeba_attributes into those with and without it: Blond_Hair",
         "",
         "ZOO_HOME     the folder of downloads, ~/.cache/translation-zoo by default",
         "ZOO_OFFLINE  1 forbids the network: files that lie in ZOO_HOME are used, others are named",

@@ -42,7 +42,7 @@ USAGE = {
     "list": "lightning list [--weights [--shipped]]",
     "card": "lightning card NAME",
     "cite": "lightning cite NAME",
-    "download": "lightning download [NAME...] [--to FOLDER] [--keep] [--imagenet FOLDER]",
+    "download": "lightning download [NAME...] [--to FOLDER] [--keep] [--imagenet FOLDER] [--attribute NAME]",
 }
 EXAMPLES = {
     "lightning card cyclegan": "read the paper",

@@ -264,6 +264,47 @@ def test_imagenet291_is_cut_out_of_a_local_imagenet(
     assert (here / "data" / "ImageNet291_mask" / "test" / "7_bird" / "1.jpg").is_file()
 
 
+CELEBA = {
+    "img_align_celeba/1.jpg": b"1",
+    "img_align_celeba/2.jpg": b"2",
+    "img_align_celeba/3.jpg": b"3",
+    "list_attr_celeba.txt": b"3\nBald Blond_Hair Smiling \n1.jpg -1  1 -1\n2.jpg -1 -1  1\n3.jpg  1  1  1\n",
+    "list_eval_partition.txt": b"1.jpg 0\n2.jpg 0\n3.jpg 2\n",
+}
+
+
+def test_faces_are_sorted_by_an_attribute(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serve({"/cats.zip": Page(zipped(CELEBA))}) as server:
+        layout = tuple(
+            f"celeba/{name}" for name in ("img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt")
+        )
+        faces = cats(server, name="celeba_attributes", folders=("celeba",), layout=layout, counts={})
+        monkeypatch.setattr(data_sets, "read_sets", lambda *_: {"celeba_attributes": faces})
+        for _ in range(2):
+            assert lightning("download", "data/celeba_attributes", "--attribute", "Blond_Hair") == 0
+            assert capsys.readouterr().out == "data/celeba_attributes: data/celeba/Blond_Hair\n"
+        assert server.asked == ["/cats.zip"]
+        folder = here / "data" / "celeba" / "Blond_Hair"
+        found = {path.relative_to(folder).as_posix() for path in folder.rglob("*.jpg")}
+        assert found == {"train/with/1.jpg", "train/without/2.jpg", "test/with/3.jpg"}
+        assert (folder / "train" / "with" / "1.jpg").samefile(here / "data" / "celeba" / "img_align_celeba" / "1.jpg")
+        assert {path.name for path in (folder / "val").iterdir()} == {"with", "without"}
+        for name, said in [
+            ("Blond_Hiar", "Did you mean 'Blond_Hair'?"),
+            ("Xyz", "There are: Bald, Blond_Hair, Smiling."),
+        ]:
+            assert lightning("download", "data/celeba_attributes", "--attribute", name) == 2
+            assert said in capsys.readouterr().err
+        assert lightning("download", "data/celeba_attributes", "--attribute") == 2
+        assert "--attribute expects a name such as Blond_Hair" in capsys.readouterr().err
+        (here / "data" / "celeba" / "img_align_celeba" / "3.jpg").unlink()
+        assert lightning("download", "data/celeba_attributes", "--attribute", "Bald") == 2
+        assert "3.jpg, which the lists name" in capsys.readouterr().err
+        assert not list((here / "data" / "celeba").glob("*Bald*"))
+
+
 # Our own catalogue ---------------------------------------------------------------------------------------------------
 
 
@@ -283,7 +324,7 @@ def test_our_own_sets() -> None:
                 [folder["root"]] if "root" in folder else [folder["source"], folder["target"], folder["test_source"]]
             )
             assert all(Path(place).parts[1] in found.folders for place in places), overlay
-            if "root" not in folder:
+            if "root" not in folder and found.name != "celeba_attributes":  # whose faces are sorted afterwards
                 assert {place.removeprefix("data/") for place in places} <= set(found.layout), overlay
 
 

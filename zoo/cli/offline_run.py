@@ -2,16 +2,23 @@
 
 `wandb` writes `offline-run-<time>-<id>/run-<id>.wandb` and can upload it later; it brings no reader for Python. The file is a log in
 LevelDB's format (blocks of 32 KiB; a record is cut where a block ends) whose records are wandb's own protocol buffers.
+
+    python -m zoo.cli.offline_run wandb/offline-run-* --output dashboard.png    # of one run: draw its dashboard
 """
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from zoo.cli.main import speak
+from zoo.cli.parser import CommandParser
+from zoo.core.files import write_atomically
 from zoo.errors import ZooError
 
 HEADER = b":W&B"
@@ -158,3 +165,120 @@ def _records(path: Path) -> Iterator[Any]:
             record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
             record.ParseFromString(parts)
             yield record
+
+
+# Drawing ------------------------------------------------------------------------------------------------------------
+
+SECTIONS = {  # headline, and the beginnings of the names that belong to it: the layout of docs/dashboards.md
+    "Does it translate?": (
+        "val/error",
+        "val/style_accuracy",
+        "val/object_iou",
+        "val/attention_iou",
+        "val/background_change",
+    ),
+    "Who is winning?": ("loss/adversarial", "loss/discriminator", "loss/generator"),
+    "What is kept?": ("loss/cycle", "loss/identity", "loss/reconstruction", "loss/content", "val/cycle_psnr"),
+    "Is it healthy?": ("gradient_norm/", "learning_rate/", "seconds_per_iteration", "bad_iterations"),
+}
+COLUMNS = 5
+
+
+def charts_of(run: OfflineRun) -> dict[str, list[list[str]]]:
+    """Which names share a chart, by section: those that begin alike."""
+    found: dict[str, list[list[str]]] = {}
+    for headline, prefixes in SECTIONS.items():
+        charts: dict[str, list[str]] = {}
+        for prefix in prefixes:
+            for name in run.names(prefix):
+                charts.setdefault(prefix, []).append(name)
+        if charts:
+            found[headline] = list(charts.values())
+    return found
+
+
+def draw(run: OfflineRun, output: Path) -> None:
+    """Draw an offline run's dashboard with matplotlib: pictures on top, then a row or more of charts per section.
+
+    Args:
+        run: what was read.
+        output: the PNG file.
+
+    Raises:
+        ZooError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ZooError("Drawing needs matplotlib. Type: pip install 'translation-zoo[notebooks]'") from error
+    from PIL import Image
+
+    sections = charts_of(run)
+    panels = {name: run.pictures(name) for name in run.names("samples/")}
+    panels = {name: pictures for name, pictures in panels.items() if pictures}
+    rows = [
+        (headline, charts[at : at + COLUMNS])
+        for headline, charts in sections.items()
+        for at in range(0, len(charts), COLUMNS)
+    ]
+    figure = Figure(figsize=(14, 4.2 * bool(panels) + 2.5 * len(rows)), layout="constrained")
+    figure.suptitle(f"{run.project} / {run.name}  ({run.identity})", x=0.01, ha="left", fontsize=13, weight="bold")
+    heights = [4.0] * bool(panels) + [2.5] * len(rows)
+    bands: Any = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    if panels:
+        files = {name: pictures[max(pictures)] for name, pictures in panels.items()}
+        sheets = {name: Image.open(path).convert("RGB") for name, path in files.items()}
+        axes = bands[0].subplots(
+            1, len(sheets), squeeze=False, width_ratios=[sheet.width for sheet in sheets.values()]
+        )[0]
+        for axis, (name, sheet) in zip(axes, sheets.items(), strict=True):
+            axis.imshow(sheet)
+            axis.set_title(f"{name}, iteration {max(panels[name])}" if name == "samples/grid" else name, fontsize=8)
+            axis.axis("off")
+    previous = ""
+    for band, (headline, charts) in zip(bands[bool(panels) :], rows, strict=True):
+        if headline != previous:
+            band.suptitle(headline, x=0.01, ha="left", fontsize=11)
+        previous = headline
+        for axis, names in zip(
+            band.subplots(1, COLUMNS, squeeze=False)[0], [*charts, *[[]] * COLUMNS][:COLUMNS], strict=True
+        ):
+            if not names:
+                axis.axis("off")
+            for name in names:
+                axis.plot(*run.series(name), label=name, linewidth=1.2)
+            axis.tick_params(labelsize=7)
+            if names:
+                axis.set_xlabel(AXIS, fontsize=7)
+                axis.legend(fontsize=6)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=80)
+    write_atomically(output, buffer.getvalue())
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run `python -m zoo.cli.offline_run`.
+
+    Returns:
+        0.
+
+    Raises:
+        ZooError: something a person can mend.
+    """
+    parser = CommandParser(
+        prog="python -m zoo.cli.offline_run",
+        synopsis="FOLDERS... --output PICTURE.png",
+        description="Draw the dashboard of an offline run of Weights & Biases, without an account or a network.",
+    )
+    parser.add_argument(
+        "folders", nargs="+", type=Path, help="wandb/offline-run-*, all starts of one run in their order"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="the picture, a PNG file")
+    options = parser.parse_args(list(arguments))
+    draw(read_offline_run(options.folders), options.output)
+    print(f"Drawn: {options.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(speak(lambda: run(sys.argv[1:])))

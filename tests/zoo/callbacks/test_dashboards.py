@@ -19,7 +19,8 @@ from PIL import Image
 
 from support.commands import lightning, rows, write_recipe
 from zoo.callbacks.dashboards import _log, prepare_loggers, wandb_said_plainly
-from zoo.cli.offline_run import OfflineRun, read_offline_run
+from zoo.cli.offline_run import OfflineRun, charts_of, read_offline_run
+from zoo.cli.offline_run import run as draw_run
 from zoo.core.runs import Run
 from zoo.errors import ZooError
 
@@ -262,6 +263,21 @@ def test_a_file_that_was_cut_off_gives_what_is_whole(seen: OfflineRun, tmp_path:
     (kept / file.name).write_bytes(b"PK" + content)
     with pytest.raises(ZooError, match="is not a file of Weights & Biases"):
         read_offline_run([kept])
+
+
+def test_a_dashboard_is_drawn_from_the_file(seen: OfflineRun, tmp_path: Path) -> None:
+    assert charts_of(seen)["Who is winning?"] == [
+        ["loss/adversarial_source", "loss/adversarial_target"],
+        ["loss/discriminator_source", "loss/discriminator_target"],
+    ]
+    assert ["val/attention_iou", "val/attention_iou_target"] in charts_of(seen)["Does it translate?"]
+    pytest.importorskip("matplotlib", reason="drawing needs matplotlib, an extra")
+    assert draw_run([str(seen.folder), "--output", str(tmp_path / "dashboard.png")]) == 0
+    picture = opened(tmp_path / "dashboard.png")
+    assert min(picture.shape[:2]) > 500
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
+    with pytest.raises(ZooError, match="--output"):
+        draw_run([str(seen.folder)])
 
 
 def test_what_is_no_offline_run_is_refused(run: Run, seen: OfflineRun, place: Path) -> None:

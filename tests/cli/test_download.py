@@ -74,6 +74,15 @@ def test_names_are_fetched_and_checked(catalogue: dict[str, WeightFile], capsys:
     assert [line.split()[3] for line in capsys.readouterr().out.splitlines()[1:3]] == ["yes", "yes"]
 
 
+def test_weights_go_where_they_are_wanted(
+    catalogue: dict[str, WeightFile], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lightning("download", "one", f"--to={tmp_path / 'here'}") == 0
+    assert capsys.readouterr().out == f"one: {tmp_path / 'here' / 'one.pth'}\n"
+    assert (tmp_path / "here" / "one.pth").read_bytes() == BODIES["one"]
+    assert not (weights_folder() / "one.pth").exists()
+
+
 def test_a_mistyped_name_fetches_nothing(catalogue: dict[str, WeightFile], capsys: pytest.CaptureFixture[str]) -> None:
     assert lightning("download", "one", "towo") == 2
     assert capsys.readouterr().err == "lightning: No published weights are called 'towo'. Did you mean 'two'?\n"

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -33,10 +33,11 @@ class Server:
 
 
 @contextmanager
-def serve(pages: Mapping[str, Page | Sequence[Page]]) -> Iterator[Server]:
+def serve(pages: Mapping[str, Page | Sequence[Page]], *, daemon: bool = False) -> Iterator[Server]:
     """Serve pages by path ("/weights.pth") on 127.0.0.1 until the block ends; every other path is a 404.
 
-    Of several pages at one path each is given once, and the last one from then on.
+    Of several pages at one path each is given once, and the last one from then on. With `daemon`, answers that are still on their way
+    at the end are left to themselves.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -67,12 +68,14 @@ def serve(pages: Mapping[str, Page | Sequence[Page]]) -> Iterator[Server]:
             self.wfile.write(body[:half])
             self.wfile.flush()
             time.sleep(page.pause)
-            self.wfile.write(body[half:])
+            with suppress(ConnectionError):  # who asked went away
+                self.wfile.write(body[half:])
 
         def log_message(self, format: str, *args: object) -> None:
             """Keep the test's output quiet."""
 
     listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    listener.daemon_threads, listener.block_on_close = daemon, not daemon
     server = Server(f"http://127.0.0.1:{listener.server_address[1]}")
     thread = Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

@@ -147,7 +147,8 @@ def _attempt(link: str, path: Path, size: int | None, known: bool) -> bool:
             here, total = 0, _number(response.headers.get("Content-Length"))
         first = _next_piece(response)
         if not here and _is_page(first):
-            first += response.read(LONGEST_PAGE)
+            while len(first) < LONGEST_PAGE and (piece := _next_piece(response)):
+                first += piece
             refusal = _refusal_of_page(first)
             if form := _confirmation(first, response.url):
                 return _attempt(form, path, size, known) if form != link else _refuse(refusal)

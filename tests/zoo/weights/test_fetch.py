@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import Request
@@ -536,6 +537,30 @@ def test_two_processes_download_once(tmp_path: Path) -> None:
         assert [out for out, _ in answers] == [f"{weights_folder() / 'net.pth'}\n"] * 2, answers
         assert server.asked == ["/net.pth"]
     assert sum("Waiting for the download of net.pth" in err for _, err in answers) == 1
+
+
+def test_a_killed_process_leaves_what_came_and_the_next_goes_on(tmp_path: Path) -> None:
+    code = """if True:
+        from pathlib import Path
+        from zoo.weights.fetch import fetch, read_catalogue
+        fetch("net", read_catalogue(Path(sys.argv[1])))
+    """
+    with serve({"/net.pth": [Page(BODY, etag=ETAG, pause=30.0), Page(BODY, etag=ETAG)]}, daemon=True) as server:
+        folder = write_catalogue(tmp_path / "catalogue", server)
+        process = subprocess.Popen([sys.executable, "-c", LIGHT + code, str(folder)], stderr=subprocess.DEVNULL)
+        partial = weights_folder() / ".net.pth.partial"
+        end = time.monotonic() + 60
+        while not (partial.exists() and partial.stat().st_size):
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        kept = partial.stat().st_size
+        assert not (weights_folder() / "net.pth").exists()
+        assert get(entry(f"{server.address}/net.pth")).read_bytes() == BODY
+        assert server.ranges == ["", f"bytes={kept}-"]
+    assert left() == ["net.pth", "net.pth.pin.json"]
 
 
 def test_unknown_names_and_near_ones() -> None:

@@ -331,7 +331,9 @@ class Scenes(ImageDataModule):
             raise DataError(f"domains names a look twice: {', '.join(domains)}; take different ones of: {known}")
         least = 1 if task == "alone" else 2
         if task != DAYLIGHT_TASK and (len(domains) < least or (task == "unpaired" and len(domains) > 2)):
-            wanted = "exactly two domains" if task == "unpaired" else "at least two domains" if least == 2 else "a domain"
+            wanted = (
+                "exactly two domains" if task == "unpaired" else "at least two domains" if least == 2 else "a domain"
+            )
             hint = "; for more, type --data.task=domains" if len(domains) > 2 else ""
             raise DataError(f"task '{task}' needs {wanted}, found {len(domains)} ({', '.join(domains)}){hint}")
         for option, value, choices in (

@@ -17,7 +17,20 @@ from zoo.errors import ZooError
 
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 OWN_MODULES = frozenset(
-    {"translate", "compare", "sampler", "styles", "align", "directions", "generate", "single", "labels", "download"}
+    {
+        "translate",
+        "compare",
+        "sampler",
+        "styles",
+        "align",
+        "directions",
+        "generate",
+        "single",
+        "labels",
+        "doctor",
+        "export",
+        "download",
+    }
 )
 """Commands that `run` of the module of their name answers, imported when it is asked."""
 

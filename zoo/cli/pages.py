@@ -24,11 +24,15 @@ GROUPS: dict[str, dict[str, str]] = {
         "compare": "put several runs side by side",
         "styles": "grids and a film of a model of many domains and styles",
         "single": "models of one picture: sample, animate, harmonize, edit, paint, enlarge",
+        "export": "write a model as a program, for ONNX or as plain weights, and check it",
     },
     "Make data": {
         "generate": "pairs of pictures that one latent vector gives in several classes",
         "align": "faces brought to where CelebA-HQ's are",
         "labels": "which class each pixel of a folder of pictures is of",
+    },
+    "Know your machine": {
+        "doctor": "what is installed and what this machine can do; the largest batch that fits",
     },
     "Read and fetch": {
         "list": "the papers and what works today; --weights: all weights by name",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.core.checkpoints import read_checkpoint
+from zoo.core.exported import read_exported
 from zoo.core.runs import Run
 from zoo.core.translator import Translator
 from zoo.errors import ZooError
@@ -33,12 +34,14 @@ def load_translator(place: Path) -> Translator:
     """Build the model that a checkpoint holds, with its weights, in eval mode on the CPU.
 
     Args:
-        place: a checkpoint of `lightning fit`, or a run's folder.
+        place: a checkpoint of `lightning fit`, a run's folder, or a file of `lightning export --safetensors`.
 
     Raises:
         ZooError: the file is damaged, is no checkpoint of ours, or does not fit its room.
     """
     path = find_checkpoint(place)
+    if path.suffix == ".safetensors":
+        return read_exported(path)
     checkpoint = read_checkpoint(path)
     kept = checkpoint.get("zoo")
     room = kept.get("room") if isinstance(kept, dict) else None

@@ -1,0 +1,64 @@
+"""A model in one safetensors file: weights, and the names and numbers that rebuild it. Nothing in it can run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+import zoo
+from zoo import registry
+from zoo.core.files import write_atomically
+from zoo.core.translator import Translator
+from zoo.errors import ZooError
+
+ENTRY = "zoo"
+
+
+def write_exported(model: Translator, path: Path) -> None:
+    """Write a model's weights, its room's name, its settings and its stage.
+
+    Raises:
+        ZooError: the room is not registered, so that nobody could find its class again.
+    """
+    entry = {
+        "room": registry.room_name(type(model)),
+        "settings": dict(model.hparams),
+        "stage": model.stage,
+        "version": zoo.__version__,
+    }
+    try:
+        text = json.dumps(entry)
+    except TypeError as error:
+        raise ZooError(f"The settings of {entry['room']} are no plain values: {error}") from error
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    write_atomically(path, save(tensors, {ENTRY: text}))
+
+
+def read_exported(path: Path) -> Translator:
+    """Build the model of such a file, in eval mode on the CPU: its class is our registry's, its keys are strict.
+
+    Raises:
+        ZooError: the file is damaged, is no such file, or does not fit its room.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            entry: dict[str, Any] = json.loads((file.metadata() or {}).get(ENTRY, "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ZooError(f"{path} is not a whole safetensors file: {error}") from error
+    if not isinstance(entry, dict) or "room" not in entry:
+        raise ZooError(
+            f"{path} does not say which room it belongs to: it was not written by `lightning export --safetensors`."
+        )
+    room = registry.room_class(str(entry["room"]))
+    try:
+        model = cast(Translator, room(**entry["settings"]))
+        model._grow_to(int(entry.get("stage", 0)))
+        model.load_state_dict(tensors)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ZooError(f"{path} does not fit {entry['room']}: {' '.join(str(error).split())[:400]}") from error
+    return model.eval()

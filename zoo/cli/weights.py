@@ -41,13 +41,15 @@ def weights_page(arguments: Sequence[str]) -> str:
 
     check(arguments)
     rows = [HEADER]
-    for found in shipped().values():
-        what = f"{found.description}{f' ({_figures(found.figures)})' if found.figures else ''}"
-        rows.append((found.name, found.room or "-", _small(found.size), "shipped", found.licence, what))
+    for weights in shipped().values():
+        what = f"{weights.description}{f' ({_figures(weights.figures)})' if weights.figures else ''}"
+        rows.append((weights.name, weights.room or "-", _small(weights.size), "shipped", weights.licence, what))
     if "--shipped" not in arguments:
         for entry in read_catalogue().values():
             here = "yes" if (weights_folder() / entry.file).is_file() else "no"
-            what = f"{entry.description} ({entry.state})"
+            figures = {"published": entry.published, "here": entry.reproduced}
+            told = [f"; {where}: {_figures(found)}" for where, found in figures.items() if found]
+            what = f"{entry.description} ({entry.state}{''.join(told)})"
             rows.append((entry.name, entry.room or "-", size(entry.size), here, entry.licence, what))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return "\n".join(
@@ -56,8 +58,9 @@ def weights_page(arguments: Sequence[str]) -> str:
     )
 
 
-def _figures(figures: Mapping[str, float]) -> str:
-    return ", ".join(f"{name.removeprefix('val/')} {value:.3g}" for name, value in list(figures.items())[:4])
+def _figures(figures: Mapping[str, float | str]) -> str:
+    shown = {name: value if isinstance(value, str) else f"{value:.4g}" for name, value in figures.items()}
+    return ", ".join(f"{name.removeprefix('val/')} {value}" for name, value in list(shown.items())[:4])
 
 
 def _small(count: int) -> str:

@@ -132,6 +132,29 @@ def test_official_files_become_models(layout: str, tmp_path: Path, encoder: Path
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
+@pytest.mark.parametrize("layout", FILES)
+def test_trainings_begin_from_official_files(layout: str, tmp_path: Path, encoder: Path) -> None:
+    make, room = FILES[layout]
+    path = make(tmp_path)
+    loaded = zoo.load(path, **extra(room, encoder))
+    torch.manual_seed(9)
+    model = type(loaded)(**dict(loaded.hparams))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    fresh = initialise(model, path)
+    state, wanted = model.state_dict(), loaded.state_dict()
+    begun = [key for key in state if key.split(".")[0] in layout_called(layout).holds]
+    if room == "gpunit":  # whose content encoder has a setting of its own
+        begun = [key for key in begun if not key.startswith("content_encoder.")]
+    assert begun
+    assert all(torch.equal(state[key], wanted[key]) for key in begun)
+    for name in fresh:
+        assert all(torch.equal(state[key], before[key]) for key in state if key.startswith(f"{name}."))
+    assert not set(fresh) & set(layout_called(layout).holds)
+    assert not any(
+        module._forward_pre_hooks for module in model.modules() if "guard" in repr(module._forward_pre_hooks)
+    )
+
+
 def test_every_layout_of_a_room_is_tried_and_every_entry_names_one() -> None:
     assert {layout.name for layout in LAYOUTS if layout.whole} == set(FILES)
     for entry in read_catalogue().values():

@@ -209,6 +209,10 @@ def test_the_list_has_a_header_and_a_line_each(run: Run, capsys: pytest.CaptureF
         "digest not verified: pinned when first fetched; the real file was never seen here" in by_name["gpunit_cat2dog"]
     )
     assert "digest known" in by_name["vgg19"]
+    assert (
+        "; published: inception_score 97.35, inception_score_spread 1.79, source README of the code)"
+        in by_name["biggan_128"]
+    )
 
 
 @pytest.mark.parametrize(

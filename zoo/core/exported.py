@@ -9,8 +9,7 @@ from typing import Any, cast
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-import zoo
-from zoo import registry
+from zoo import __version__, registry
 from zoo.core.files import write_atomically
 from zoo.core.translator import Translator
 from zoo.errors import ZooError
@@ -28,7 +27,7 @@ def write_exported(model: Translator, path: Path) -> None:
         "room": registry.room_name(type(model)),
         "settings": dict(model.hparams),
         "stage": model.stage,
-        "version": zoo.__version__,
+        "version": __version__,
     }
     try:
         text = json.dumps(entry)

@@ -40,5 +40,6 @@ class Terms:
             self.latest[f"{prefix}/{name}"] = value.detach().clone()
 
     def publish(self, trainer: Trainer) -> None:
-        """Hand the values to callbacks (`trainer.callback_metrics`)."""
+        """Hand the values to where Lightning's own would stand: `trainer.callback_metrics` and `trainer.logged_metrics`."""
         trainer.callback_metrics.update(self.latest)
+        trainer.logged_metrics.update(self.latest)

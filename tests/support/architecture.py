@@ -198,6 +198,17 @@ def rooms_leave_backward_to_their_players(source: Source) -> Iterator[str]:
             yield f"{source.module}:{line} calls {name}: ranks drift apart; use player.minimize"
 
 
+def rooms_touch_no_logger(source: Source) -> Iterator[str]:
+    if source.layer != "room":
+        return
+    for name in imports(source.tree):
+        if name.split(".")[0] in {"wandb", "tensorboard"} or ".loggers" in name:
+            yield f"{source.module} imports {name}: zoo.callbacks.dashboards hands what a room logs to loggers"
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Attribute) and node.attr in {"logger", "loggers"}:
+            yield f"{source.module}:{node.lineno} looks for a logger; use log_terms, or self.log for measures"
+
+
 def training_never_waits_for_the_device(source: Source) -> Iterator[str]:
     if source.layer != "room":
         return
@@ -250,6 +261,7 @@ RULES: tuple[Rule, ...] = (
     the_front_door_is_light,
     rooms_draw_from_draws,
     rooms_leave_backward_to_their_players,
+    rooms_touch_no_logger,
     training_never_waits_for_the_device,
     importing_changes_nothing,
     files_are_small,

@@ -26,7 +26,7 @@ from zoo.cli.parser import CommandParser
 from zoo.cli.translate import draws_styles, keywords, own_domain, translates
 from zoo.core.exported import read_exported, write_exported
 from zoo.core.files import write_atomically
-from zoo.core.loading import find_checkpoint, load_translator
+from zoo.core.loading import load_translator
 from zoo.core.translator import Translator
 from zoo.errors import ZooError
 
@@ -76,8 +76,7 @@ def run(arguments: Sequence[str]) -> int:
     options = parse(arguments)
     kind = options.format
     require_packages(kind, unchecked=options.unchecked)
-    path = find_checkpoint(options.checkpoint)
-    model = load_translator(path)
+    model = load_translator(options.checkpoint)
     if kind == "safetensors":
         for name in ("to", "size", "batch"):
             if getattr(options, name) is not None:

@@ -1,6 +1,7 @@
 """Notebooks run from the first cell to the last, and what is committed is what their scripts say."""
 
 import os
+import re
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -37,7 +38,7 @@ def printed(notebook: nbformat.NotebookNode) -> str:
 
 
 def test_there_are_notebooks() -> None:
-    assert [script.stem for script in SCRIPTS] == ["biggan_pairs", "quickstart"]
+    assert [script.stem for script in SCRIPTS] == ["attention", "biggan_pairs", "quickstart"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
@@ -81,6 +82,21 @@ def test_quickstart_runs(tmp_path: Path) -> None:
     (folder,) = (tmp_path / "runs" / "quickstart").iterdir()
     assert (folder / "checkpoints" / "iteration_00000003.ckpt").is_file()
     assert (folder / "translated" / "sheet.png").is_file()
+
+
+@pytest.mark.slow
+def test_attention_runs(tmp_path: Path) -> None:
+    notebook = run("attention", tmp_path, ATTENTION_SHORT="1")
+    assert pictures(notebook) == 4
+    text = printed(notebook)
+    assert "iterations 0 done, 6 in all" in text
+    assert "generator: lambda 0.8, never stopped\nattention: lambda 0.8, never stopped" in text
+    assert "attention IoU" in text
+    assert "to_source: 0.0000" in text, "the frozen generator does not move"
+    (moved,) = re.findall(r"to_target: (\d.\d+)", text)
+    assert float(moved) > 0
+    again = printed(run("attention", tmp_path, ATTENTION_SHORT="1"))
+    assert again.count("Nothing is left to do") == 2
 
 
 @pytest.mark.slow

@@ -54,8 +54,7 @@ Checkpoints:
     licence (CC BY-NC-SA 4.0) is non-commercial.
 
 State:
-    trains, translates both ways, equals the official codes' numbers; neither the demo nor the paper's experiments were trained to
-    their end
+    trains, translates both ways, equals the official codes' numbers; not trained to the paper's figures
 
 Cite::
 

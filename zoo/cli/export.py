@@ -26,9 +26,9 @@ from zoo.cli.parser import CommandParser
 from zoo.cli.translate import draws_styles, keywords, own_domain, translates
 from zoo.core.exported import read_exported, write_exported
 from zoo.core.files import write_atomically
-from zoo.core.loading import load_translator
 from zoo.core.translator import Translator
 from zoo.errors import ZooError
+from zoo.weights.load import load
 
 FORMATS = {"program": ".pt2", "onnx": ".onnx", "safetensors": ".safetensors"}
 TOLERANCE = (
@@ -76,7 +76,7 @@ def run(arguments: Sequence[str]) -> int:
     options = parse(arguments)
     kind = options.format
     require_packages(kind, unchecked=options.unchecked)
-    model = load_translator(options.checkpoint)
+    model = load(options.checkpoint)
     if kind == "safetensors":
         for name in ("to", "size", "batch"):
             if getattr(options, name) is not None:
@@ -110,7 +110,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         description="Write a trained model as a program of PyTorch, for ONNX, or as plain weights, and check what was written.",
         epilog="Example: lightning export runs/cyclegan/<name> --program --output horses.pt2 --size 256",
     )
-    parser.add_argument("checkpoint", type=Path, help="a checkpoint file, or a run's folder (its newest checkpoint)")
+    parser.add_argument(
+        "checkpoint",
+        help="a run's folder (its newest checkpoint), a file of weights, or a name (lightning list --weights)",
+    )
     group = parser.add_mutually_exclusive_group(required=True)
     texts = {
         "program": "PyTorch's format: torch.export.load(FILE).module() runs it, without this package",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import signal
 import sys
 import warnings
@@ -50,9 +49,6 @@ STANDARD_CALLBACKS: dict[str, type[Callback]] = {
     "progress": Progress,
     "judge": SceneJudge,
 }
-INIT_FROM = re.compile(
-    r"^--init_from(=.*)?$"
-)  # for short: rooms that start from published weights take it as an argument
 LARGEST_SEED = 2**32 - 1  # NumPy's
 TERMINATED = 128 + signal.SIGTERM  # the shell's own exit code
 
@@ -158,14 +154,13 @@ class ZooCLI(LightningCLI):
         parser.add_argument(
             "--seed_everything", type=int, default=0, help="Seed of the run: weights, draws and data. 0 or more."
         )
-        if self.command == "fit":
-            parser.add_argument(
-                "--init_from",
-                type=str | None,
-                default=None,
-                help="Weights to begin from instead of chance: a name (lightning list --weights), a run, a checkpoint or an official "
-                "file. Networks that it lacks, optimisers and schedules begin anew.",
-            )
+        parser.add_argument(  # for all commands, which read the configuration of a run
+            "--init_from",
+            type=str | None,
+            default=None,
+            help="Weights that fit begins from instead of chance: a name (lightning list --weights), a run, a checkpoint or an official "
+            "file. Networks that it lacks, optimisers and schedules begin anew. Other commands take no notice.",
+        )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Standard callbacks and settings under keys of their own, so that overlays need not restate a list."""
@@ -304,7 +299,7 @@ def run(command: str, arguments: list[str]) -> int:
     """
     quieten()
     command_line = [Path(sys.argv[0]).name, command, *arguments]
-    arguments, resumed = take_resume([INIT_FROM.sub(r"--model.init_from\1", word) for word in arguments])
+    arguments, resumed = take_resume(arguments)
     settings = run_settings(arguments)
     resume = None
     if resumed is not None:

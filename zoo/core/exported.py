@@ -37,6 +37,17 @@ def write_exported(model: Translator, path: Path) -> None:
     write_atomically(path, save(tensors, {ENTRY: text}))
 
 
+def is_exported(path: Path) -> bool:
+    """Whether a file is one that `write_exported` wrote."""
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            return ENTRY in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
 def read_exported(path: Path) -> Translator:
     """Build the model of such a file, in eval mode on the CPU: its class is our registry's, its keys are strict.
 

@@ -39,12 +39,12 @@ Differences:
     - The style encoder has no gradient in the fourth step: the official code computes one and drops it. Real pictures ask for a gradient
       under the penalty alone.
     - Moving averages start apart from the networks, from PyTorch's own initial weights, as the official code's do: an oversight that some
-      thousand iterations forget. Weights that a training starts from (`init_from`) are put into both.
+      thousand iterations forget. Weights that a training begins from (`--init_from`) are put into both.
     - lambda_diversity follows from the iteration, so a resumed run goes on where it was; the official one begins again. Past
       `diversity_iterations` it stays 0, where rounding may leave the official one below 0 for good.
-    - `init_from` and `discriminator_warmup` are ours. The published weights lack the discriminator. One that knows nothing would spoil
-      the generator: let it learn alone for some hundreds or thousands of iterations, in which nothing else moves and averages and
-      lambda_diversity wait.
+    - `discriminator_warmup` is ours. The published weights, from which a training can begin (`--init_from starganv2_afhq`), lack the
+      discriminator. One that knows nothing would spoil the generator: let it learn alone for some hundreds or thousands of
+      iterations, in which nothing else moves and averages and lambda_diversity wait.
     - Pictures of any size can be translated. Features skip at heights of 32, 64 and 128 alone, so a model with skips translates pictures
       whose height is no power of two at the one next to it, and resizes back. References are resized to the model's size.
     - The reference's partner is another picture of its domain by an order that is drawn once, as in the official code; which pairs

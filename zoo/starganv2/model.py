@@ -33,7 +33,6 @@ from zoo.starganv2.inference import (
 )
 from zoo.starganv2.networks import Discriminator, Generator, MappingNetwork, StyleEncoder
 from zoo.weights.preflight import missing_weights
-from zoo.weights.starganv2 import load_initial
 
 Landmarks = Literal["wing", "random"]
 Kind = Literal["latent", "reference"]
@@ -76,8 +75,6 @@ class StarGANv2(Translator):
         betas: of Adam.
         weight_decay: of Adam, added to all gradients.
         ema_decay: share of the old averages that the moving averages keep per iteration.
-        init_from: weights to start from, which bring no discriminator: the name of published ones (starganv2_afhq), an official
-            file, or a run or checkpoint of this room; null for random ones.
         discriminator_warmup: iterations in which the discriminator alone learns, for trainings that start from such weights.
 
     Raises:
@@ -105,7 +102,6 @@ class StarGANv2(Translator):
         betas: tuple[float, float] = (0.0, 0.99),
         weight_decay: float = 1e-4,
         ema_decay: float = 0.999,
-        init_from: str | None = None,
         discriminator_warmup: int = 0,
     ) -> None:
         super().__init__()
@@ -138,20 +134,16 @@ class StarGANv2(Translator):
         self.w_hpf, self.landmarks = w_hpf, landmarks
         self.lambda_style, self.lambda_cycle, self.lambda_r1 = lambda_style, lambda_cycle, lambda_r1
         self.lambda_diversity, self.diversity_iterations = lambda_diversity, diversity_iterations
-        self.init_from, self.discriminator_warmup = init_from, discriminator_warmup
+        self.discriminator_warmup = discriminator_warmup
         self.adam = partial(Adam, lr=learning_rate, betas=betas, weight_decay=weight_decay)
         self.mapping_learning_rate = mapping_learning_rate
         self._mean_styles: dict[str, tuple[int, Tensor]] = {}
 
     @classmethod
     def missing(cls, settings: Mapping[str, Any], *, resumed: bool = False) -> list[str]:
-        """Name the weights that a training starts from or is guided by and that can't be had here."""
-        wanted = {}
-        if (source := settings.get("init_from")) is not None and not resumed:
-            wanted[str(source)] = "--model.init_from"
-        if settings.get("w_hpf", 0.0) > 0 and settings.get("landmarks", "wing") == "wing":
-            wanted[FAN_WEIGHTS] = ""
-        return [sentence for source, option in wanted.items() for sentence in missing_weights(source, option)]
+        """Name the weights that a training is guided by and that can't be had here."""
+        faces = settings.get("w_hpf", 0.0) > 0 and settings.get("landmarks", "wing") == "wing"
+        return missing_weights(FAN_WEIGHTS) if faces else []
 
     def setup(self, stage: str) -> None:
         """Refuse data of another size or of other domains; fetch what finds landmarks."""
@@ -170,11 +162,6 @@ class StarGANv2(Translator):
             )
         if stage == "fit" and self.w_hpf > 0:
             self.find_landmarks()
-
-    def on_fit_start(self) -> None:
-        """Load the weights to start from; a checkpoint that the training goes on from has brought its own already."""
-        if self.init_from is not None and not self.trainer.ckpt_path:
-            load_initial(self, self.init_from)
 
     # Inference -------------------------------------------------------------------------------------------------------
 

@@ -280,6 +280,28 @@ PUBLISHED_DIRECTIONS = {
 """Attributes by the number in the published files' names; they fit the FFHQ checkpoint model_157 alone."""
 
 
+def settings_of(state: State) -> dict[str, Any]:
+    """The arguments of `StyleALAE` that the state of `read_weights` speaks of.
+
+    Raises:
+        ZooError: it is the perceptrons' of digits, whose arguments no shape tells from one another.
+    """
+    if "generator.constant" not in state:
+        raise ZooError(
+            "These are ALAE's perceptrons for digits: build MLPALAE, and call zoo.weights.alae.load_weights."
+        )
+    levels = sum(1 for key in state if re.fullmatch(r"encoder\.from_rgb\.\d+\.weight", key))
+    first = state["encoder.from_rgb.0.weight"]
+    return {
+        "start_channels": first.shape[0],
+        "most_channels": state["generator.constant"].shape[1],
+        "levels": levels,
+        "latent_channels": state["average_latent"].shape[-1],
+        "mapping_layers": sum(1 for key in state if re.fullmatch(r"mapping\.layers\.\d+\.weight", key)),
+        "image_channels": first.shape[1],
+    }
+
+
 def _require_blur(key: str, kernel: Tensor) -> None:
     line = torch.tensor([1.0, 2.0, 1.0], dtype=torch.float64) / 4
     if kernel.shape[-2:] != (3, 3) or not torch.allclose(kernel.double(), torch.outer(line, line).expand_as(kernel)):

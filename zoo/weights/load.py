@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from zoo.core.checkpoints import read_checkpoint
+from zoo.core.exported import is_exported, read_exported
 from zoo.core.files import lock_file
 from zoo.core.loading import find_checkpoint, load_translator
 from zoo.core.translator import Translator
@@ -91,6 +92,9 @@ def initialise(model: nn.Module, source: str | Path) -> list[str]:
     if is_ours(place):
         kept = read_shipped(place)
         _same_room(kept.room, room, str(place))
+        return _without_a_sampler(model, _fill(model, _read_tensors(place), str(place)))
+    if is_exported(place):
+        _same_room(_room_of(read_exported(place)), room, str(place))
         return _without_a_sampler(model, _fill(model, _read_tensors(place), str(place)))
     place = _inside(place) if is_tensorflow(place) else _inside(find_checkpoint(place))
     content = read_content(place)
@@ -203,6 +207,11 @@ def _from_place(
         _same_room(kept.room, room or kept.room, str(place))
         _refuse_arguments(arguments, place)
         return _from_shipped(kept)
+    if is_exported(place):
+        model = read_exported(place)
+        _same_room(_room_of(model), room or _room_of(model), str(place))
+        _refuse_arguments(arguments, place)
+        return model
     place = _inside(place if is_tensorflow(place) else find_checkpoint(place))
     content = read_content(place)
     kept_of_ours = content.get("zoo")
@@ -362,7 +371,10 @@ def _network(key: str) -> str:
 def _options(model: nn.Module, origin: str) -> str:
     """The options that make a model as large as the one that a file of ours was written from."""
     path, ours = Path(origin), dict(getattr(model, "hparams", {}))
-    settings = read_shipped(path).settings if is_ours(path) else read_checkpoint(path).get("hyper_parameters", {})
+    if is_exported(path):
+        settings: Mapping[str, Any] = dict(read_exported(path).hparams)
+    else:
+        settings = read_shipped(path).settings if is_ours(path) else read_checkpoint(path).get("hyper_parameters", {})
     shapes = [name for name, value in settings.items() if name in ours and ours[name] != value]
     sizes = [name for name in shapes if not name.startswith(("lambda_", "learning_", "betas"))]
     flags = " ".join(f"--model.{name} {settings[name]}" for name in sizes[:8])

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from zoo.errors import ZooError
-from zoo.weights import aggan, biggan, cyclegan, gpunit, unit
+from zoo.weights import aggan, alae, biggan, cyclegan, gpunit, hidt, starganv2, unit
 from zoo.weights.files import read_file, some_names, state_of
 
 Content = Mapping[str, Any]
@@ -190,7 +190,57 @@ def _aggan_settings(path: Path, content: Content) -> Mapping[str, Any]:
     return aggan.settings_of(aggan.from_official(aggan.read_variables(path)[0]))
 
 
+def _starganv2_settings(path: Path, content: Content) -> Mapping[str, Any]:
+    return starganv2.model_settings(starganv2.official(path).networks)
+
+
+def _load_starganv2(model: nn.Module, path: Path, say: Say) -> None:
+    starganv2.load_averages(model, path)
+
+
+def _load_alae(model: nn.Module, path: Path, say: Say) -> None:
+    alae.load_weights(model, path)
+
+
+def _hidt_settings(path: Path, content: Content) -> Mapping[str, Any]:
+    # Published generators with masks end in tanh, which no shape tells; without masks it is not looked at.
+    return {**hidt.read_weights(path).settings, "mask_output": "tanh"}
+
+
 LAYOUTS: tuple[Layout, ...] = (
+    Layout(
+        "starganv2_nets",
+        "networks of StarGAN v2",
+        lambda content: _inner(content, "mapping_network", "shared.") and "style_encoder" in content,
+        "starganv2",
+        ("generator", "mapping_network", "style_encoder"),
+        _starganv2_settings,
+        _load_starganv2,
+    ),
+    Layout(
+        "alae_checkpoint",
+        "a checkpoint of ALAE's official code",
+        lambda content: isinstance(content.get("models"), Mapping) and "mapping_tl" in content["models"],
+        "alae",
+        ("encoder", "generator", "critic", "mapping"),
+        lambda path, content: alae.settings_of(alae.read_weights(path)),
+        _load_alae,
+    ),
+    Layout(
+        "hidt_generator",
+        "a generator of HiDT's official code",
+        lambda content: _keys(_state(content), "content_encoder.model_preparation.", "style_encoder.head."),
+        "hidt",
+        ("generator",),
+        _hidt_settings,
+        hidt.load_weights,
+    ),
+    Layout(
+        "hidt_enhancer",
+        "HiDT's enhancement network",
+        lambda content: _keys(_state(content), "conv_first.", "RRDB_trunk."),
+        advice="It stands on a translation network: build HiDTEnhancer, and call zoo.weights.hidt.load_weights.",
+    ),
     Layout(
         "gpunit_task",
         "a task file of GP-UNIT's second stage",

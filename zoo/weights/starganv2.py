@@ -32,11 +32,8 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from zoo.core.checkpoints import SafeCheckpointIO
-from zoo.core.loading import find_checkpoint
 from zoo.errors import ZooError
 from zoo.registry import room_class
-from zoo.weights import preflight
-from zoo.weights.fetch import fetch, read_catalogue
 from zoo.weights.files import read_file, some_names, state_of
 
 State = Mapping[str, Tensor]
@@ -84,31 +81,6 @@ def load_averages(model: nn.Module, path: Path) -> None:
             nothing was loaded.
     """
     _load(model, official(path))
-
-
-def load_initial(model: nn.Module, source: str) -> None:
-    """Load what a training starts from: moving averages into the averages and the networks, and a discriminator if there is one.
-
-    Args:
-        model: a `StarGANv2`.
-        source: name of published weights; an official file; or a run or checkpoint of the room.
-
-    Raises:
-        ZooError: there is no such source, or it does not fit: says which options to type.
-    """
-    if preflight.is_name(source) and source in read_catalogue() and not Path(source).exists():
-        return load_averages(model, fetch(source))
-    path = find_checkpoint(Path(source).expanduser())
-    content = read_file(path)
-    own = content.get("state_dict")
-    if not isinstance(own, Mapping):
-        return load_averages(model, path)
-    state = state_of(own) or {}
-    averages = {name: _below(f"ema.{name}.", state) for name in AVERAGED}
-    found = Found(str(path), {**averages, "discriminator": _below("discriminator.", state)})
-    if not all(found.networks.values()):
-        raise ZooError(f"{path} is no checkpoint of StarGAN v2: it holds {some_names(state)}.")
-    return _load(model, found)
 
 
 def official(path: Path) -> Found:
@@ -190,6 +162,12 @@ def settings_of(networks: Mapping[str, State]) -> Settings:
         "domains": _count(mapping, r"unshared\.(\d+)\.0\.weight"),
         "w_hpf": round(8.0 / centre, 6) if skips else 0.0,
     }
+
+
+def model_settings(networks: Mapping[str, State]) -> Settings:
+    """`settings_of`, with names for the domains: the published ones where their number says so, domain0, domain1, ... otherwise."""
+    settings = settings_of(networks)
+    return {**settings, "domains": _names(settings["domains"], settings["w_hpf"] > 0)}
 
 
 def _count(state: State, pattern: str) -> int:

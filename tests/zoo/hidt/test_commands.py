@@ -77,7 +77,7 @@ def test_named_styles_are_those_of_the_authors(run: Run, tmp_path: Path, capsys:
     capsys.readouterr()
     for wrong, message in (
         (["--styles", "nigt"], "There is no style named 'nigt'. Did you mean 'night'"),
-        (["--styles", "night", "--seed", 3], "leave --reference, --latents and --seed out"),
+        (["--styles", "night", "--seed", 3], "leave --reference, --latents, --seed and"),
         (["--resolution", 512], "leave --resolution out"),
         (["--lapse", 1], "expected at least 2 frames"),
         (["--styles", "night", "--lapse", 3], "Say two or more"),

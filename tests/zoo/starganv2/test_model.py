@@ -280,19 +280,6 @@ def test_a_warm_up_moves_the_discriminator_alone(tmp_path: Path) -> None:
     assert moved(averages, weights(model, "ema"))
 
 
-def test_training_starts_from_a_run_of_its_own(tmp_path: Path) -> None:
-    first = small()
-    fit(first, 2, tmp_path / "first", data=scenes(), precision="32-true")
-    checkpoint = next((tmp_path / "first" / "checkpoints").glob("*.ckpt"))
-    torch.manual_seed(1)
-    second = StarGANv2(**SMALL, init_from=str(checkpoint), discriminator_warmup=1)
-    fit(second, 1, tmp_path / "second", data=scenes(), precision="32-true")
-    state = second.state_dict()
-    for key, value in weights(first, "ema").items():
-        assert torch.equal(state[key], value)
-        assert torch.equal(state[key.removeprefix("ema.")], value)
-
-
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
     whole, part = small(), small()
     fit(whole, 4, tmp_path / "whole", data=scenes(), precision="32-true")
@@ -406,6 +393,3 @@ def test_missing_weights_are_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert StarGANv2.missing({"w_hpf": 1.0, "landmarks": "random"}) == []
     (faces,) = StarGANv2.missing({"w_hpf": 1.0})
     assert "starganv2_fan" in faces
-    (start,) = StarGANv2.missing({"init_from": "starganv2_afhq"})
-    assert "lightning download starganv2_afhq" in start
-    assert StarGANv2.missing({"init_from": "starganv2_afhq"}, resumed=True) == []

@@ -16,13 +16,14 @@ from zoo.weights.fetch import read_catalogue
 from zoo.weights.hidt import load_translator_weights, load_weights, read_weights
 
 RECORDED = Path(__file__).parents[2] / "golden" / "data" / "hidt"
+PAINTINGS = RECORDED / "gen_wikiart_small.safetensors"
 TINY: dict[str, Any] = {"discriminator_channels": 2, "discriminator_levels": 2}
 
 
 @pytest.fixture(scope="module")
 def generator() -> Golden:
     """A generator for paintings, and its numbers."""
-    return Golden(RECORDED / "gen_wikiart_small.safetensors")
+    return Golden(PAINTINGS)
 
 
 @pytest.fixture(scope="module")

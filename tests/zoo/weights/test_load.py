@@ -37,6 +37,7 @@ def beside(name: str) -> ModuleType:
 
 
 OF_CYCLEGAN, OF_GPUNIT = beside("test_cyclegan_weights"), beside("test_gpunit_weights")
+OF_STARGAN, OF_ALAE, OF_HIDT = (beside(f"test_{name}_weights") for name in ("starganv2", "alae", "hidt"))
 OF_UNIT, OF_AGGAN, OF_BIGGAN = beside("test_unit_weights"), beside("test_aggan_weights"), beside("test_biggan_weights")
 
 
@@ -87,6 +88,19 @@ def aggan_file(folder: Path) -> Path:
     return path
 
 
+def starganv2_file(folder: Path) -> Path:
+    return saved(OF_STARGAN.networks(OF_STARGAN.made()), folder / "100000_nets_ema.ckpt")
+
+
+def alae_file(folder: Path) -> Path:
+    return saved(OF_ALAE.official_checkpoint(OF_ALAE.model_of(1)), folder / "model_final.pth")
+
+
+def hidt_file(folder: Path) -> Path:
+    path: Path = OF_HIDT.saved(folder / "wikiart.pt", OF_HIDT.Golden(OF_HIDT.PAINTINGS).state())
+    return path
+
+
 FILES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "cyclegan_generator": (cyclegan_file, "cyclegan"),
     "gpunit_task": (gpunit_file, "gpunit"),
@@ -97,6 +111,9 @@ FILES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "biggan_deep_port": (port_file, "biggan"),
     "biggan_generator": (biggan_file, "biggan"),
     "aggan_tensorflow": (aggan_file, "aggan"),
+    "starganv2_nets": (starganv2_file, "starganv2"),
+    "alae_checkpoint": (alae_file, "alae"),
+    "hidt_generator": (hidt_file, "hidt"),
 }
 """A maker of a small official file per layout, and the room it fills: a new room's layout enters by a line here."""
 
@@ -330,6 +347,20 @@ def test_a_training_begins_from_a_run(run: Run, tmp_path: Path, capsys: pytest.C
     record = Run(tmp_path / "runs" / "tiny" / "b")
     assert f"init_from: {run.folder}" in record.config.read_text()
     assert read_checkpoint(record.checkpoint_path(2))["zoo"]["iteration"] == 2
+
+
+def test_what_export_wrote_is_taken_like_a_run(run: Run, tmp_path: Path) -> None:
+    place = tmp_path / "model.safetensors"
+    assert lightning("export", run.folder, "--safetensors", "--output", place) == 0
+    wanted = weights(run)
+    for model in (zoo.load(place), zoo.load("cyclegan", place)):
+        assert all(torch.equal(value, wanted[key]) for key, value in model.state_dict().items())
+    with pytest.raises(ZooError, match="holds weights of cyclegan, and was asked for as unit"):
+        zoo.load("unit", place)
+    begun = first_weights(tmp_path, "--init_from", place)
+    assert all(torch.equal(value, wanted[key]) for key, value in begun.items() if not key.startswith("ema."))
+    words = ["--config", write_recipe(tmp_path), "--init_from", place, "--model.generator_channels", 6]
+    assert lightning("fit", *words, "--run.name", "c") == 2
 
 
 def test_a_training_begins_from_an_official_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from zoo.experts.fan import FAN
 from zoo.starganv2 import StarGANv2
 from zoo.starganv2.model import NETWORKS
 from zoo.weights.fetch import read_catalogue
-from zoo.weights.starganv2 import convert, load_averages, load_initial, main, settings_of
+from zoo.weights.starganv2 import convert, load_averages, main, settings_of
 
 SMALL: dict[str, Any] = {
     "image_size": 32,
@@ -219,25 +219,6 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         torch.save(content, tmp_path / f"{name}.ckpt")
         with pytest.raises(ZooError, match=words):
             load_averages(made(2), tmp_path / f"{name}.ckpt")
-
-
-def test_a_training_starts_from_names_files_and_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ZOO_HOME", str(tmp_path))
-    monkeypatch.setenv("ZOO_OFFLINE", "1")
-    entry = read_catalogue()["starganv2_afhq"]
-    (tmp_path / "weights").mkdir()
-    official = made(1)
-    torch.save(networks(official), tmp_path / "weights" / entry.file)
-    by_name, by_file = made(2), made(3)
-    load_initial(by_name, "starganv2_afhq")
-    load_initial(by_file, str(tmp_path / "weights" / entry.file))
-    for model in (by_name, by_file):
-        assert torch.equal(model.generator.from_rgb.weight, official.generator.from_rgb.weight)
-    with pytest.raises(ZooError, match="no checkpoint at"):
-        load_initial(made(2), str(tmp_path / "nothing.ckpt"))
-    torch.save({"state_dict": {"weight": torch.zeros(1)}}, tmp_path / "foreign.ckpt")
-    with pytest.raises(ZooError, match="no checkpoint of StarGAN v2"):
-        load_initial(made(2), str(tmp_path / "foreign.ckpt"))
 
 
 def test_the_catalogue_has_the_published_files() -> None:

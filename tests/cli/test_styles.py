@@ -12,7 +12,7 @@ from PIL import Image
 
 from support.commands import lightning, rows, write_recipe
 from support.pictures import make_folder
-from zoo.core.images import save_film
+from zoo.core.films import save_film
 from zoo.core.loading import load_translator
 from zoo.core.runs import Run
 from zoo.experts.fan import FAN

@@ -38,6 +38,7 @@ class OfflineRun:
         name: its display name.
         project: the project it belongs to.
         parts: how many times it was started, resumes among them.
+        finished: how many of these ended; wandb's own process may still be writing the last one.
         config: nested settings.
         rows: values by name in the order in which they were logged, `iteration` among them.
         summary: the latest values.
@@ -50,6 +51,7 @@ class OfflineRun:
     name: str = ""
     project: str = ""
     parts: int = 0
+    finished: int = 0
     config: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
@@ -117,6 +119,8 @@ def _take(run: OfflineRun, record: Any, folder: Path) -> None:
         run.axes[record.metric.name or record.metric.glob_name] = record.metric.step_metric
     elif kind == "request" and record.request.WhichOneof("request_type") == "log_artifact":
         _take_artifact(run, record.request.log_artifact.artifact)
+    elif kind == "exit":
+        run.finished += 1
     elif kind == "artifact":
         _take_artifact(run, record.artifact)
 

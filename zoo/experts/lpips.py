@@ -5,7 +5,7 @@ Perceptual Metric. CVPR 2018, https://arxiv.org/abs/1801.03924. AlexNet's weight
 from people's judgements (version 0.1), are those that TorchMetrics brings along.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from zoo.experts.alexnet import CONVOLUTIONS, PLACES, AlexNetFeatures
 from zoo.experts.expert import Expert
 from zoo.weights.files import read_file, state_of
 
-TORCHMETRICS_FILE = Path("functional/image/lpips_models/alex.pth")
+TORCHMETRICS_FOLDER = Path("functional/image/lpips_models")
 TORCHMETRICS_KEY = "lin{}.model.1.weight"
 OFFICIAL_KEY = "lpips_weights.{}.main.1.weight"
 """StarGAN v2's own file has the same weights under these names."""
@@ -43,16 +43,11 @@ class LPIPS(Expert):
         self.weights = nn.ParameterList(torch.full((width,), 1 / width) for width in widths)
         self.freeze()
         if pretrained:
-            self.load_weights(published_channel_weights())
+            self.load_weights(published_channel_weights("alex"))
 
     def forward(self, image: Tensor, other: Tensor) -> Tensor:
         """Give the distances `b` of pictures b 3 h w in [-1, 1]."""
-        total = image.new_zeros(len(image))
-        pairs = zip(self.features(image).values(), self.features(other).values(), self.weights, strict=True)
-        for one, two, weight in pairs:
-            square = (_unit(one) - _unit(two)).square() * weight[:, None, None]  # b c h w
-            total = total + square.sum(1).mean((1, 2))
-        return total
+        return distances(self.features(image), self.features(other), self.weights, TINY)
 
     def load_weights(self, weights: Path | Mapping[str, Tensor]) -> None:
         """Load the weights of channels, named as in TorchMetrics' file or in StarGAN v2's.
@@ -72,18 +67,36 @@ class LPIPS(Expert):
         )
 
 
-def _unit(x: Tensor) -> Tensor:
-    return x * (x.square().sum(1, keepdim=True) + TINY).rsqrt()
+def distances(
+    features: Mapping[str, Tensor], others: Mapping[str, Tensor], weights: Iterable[Tensor], tiny: float
+) -> Tensor:
+    """Weighted squared distances of unit feature vectors, averaged over the picture and summed over layers: b.
+
+    Args:
+        features: b c h w by layer.
+        others: the same layers of the other pictures.
+        weights: c, of each layer's channels.
+        tiny: under the root of the vectors' lengths.
+    """
+
+    def unit(x: Tensor) -> Tensor:
+        return x * (x.square().sum(1, keepdim=True) + tiny).rsqrt()
+
+    pairs = zip(features.values(), others.values(), weights, strict=True)
+    squares = [(unit(one) - unit(two)).square() * weight[:, None, None] for one, two, weight in pairs]
+    return torch.stack([square.sum(1).mean((1, 2)) for square in squares]).sum(0)
 
 
-def published_channel_weights() -> Path:
-    """The file of channel weights that TorchMetrics brings along.
+def published_channel_weights(network: str) -> Path:
+    """The file of channel weights that TorchMetrics brings along, for `alex` or `vgg`.
 
     Raises:
         ZooError: this TorchMetrics has none.
     """
     spec = find_spec("torchmetrics")
-    path = Path(spec.origin or "").parent / TORCHMETRICS_FILE if spec is not None else TORCHMETRICS_FILE
+    path = (
+        Path(spec.origin or "").parent / TORCHMETRICS_FOLDER / f"{network}.pth" if spec is not None else Path(network)
+    )
     if not path.is_file():
         raise ZooError(
             f"TorchMetrics' weights of LPIPS are not at {path}. Install it again: uv pip install --reinstall torchmetrics"

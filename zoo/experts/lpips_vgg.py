@@ -6,21 +6,18 @@ people's judgements (version 0.1), are those that TorchMetrics brings along.
 """
 
 from collections.abc import Mapping
-from importlib.util import find_spec
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from zoo.errors import ZooError
 from zoo.experts.expert import Expert
+from zoo.experts.lpips import TORCHMETRICS_KEY, distances, published_channel_weights
 from zoo.experts.vgg import BASE_CHANNELS, VGGFeatures
 from zoo.weights.files import read_file
 
 LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")
 MULTIPLES = (1, 2, 4, 8, 8)  # of the first block's channels
-TORCHMETRICS_FILE = Path("functional/image/lpips_models/vgg.pth")
-KEY = "lin{}.model.1.weight"
 TINY = 1e-8
 
 
@@ -43,16 +40,11 @@ class VGGLPIPS(Expert):
         self.weights = nn.ParameterList(torch.full((width,), 1 / width) for width in widths)
         self.freeze()
         if pretrained:
-            self.load_weights(read_file(published_channel_weights()))
+            self.load_weights(read_file(published_channel_weights("vgg")))
 
     def forward(self, image: Tensor, other: Tensor) -> Tensor:
         """Give the distances `b` of pictures b 3 h w in [-1, 1]."""
-        total = image.new_zeros(len(image))
-        pairs = zip(self.features(image).values(), self.features(other).values(), self.weights, strict=True)
-        for one, two, weight in pairs:
-            square = (_unit(one) - _unit(two)).square() * weight[:, None, None]  # b c h w
-            total = total + square.sum(1).mean((1, 2))
-        return total
+        return distances(self.features(image), self.features(other), self.weights, TINY)
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """Load the weights of channels, named as in TorchMetrics' file.
@@ -60,27 +52,8 @@ class VGGLPIPS(Expert):
         Raises:
             ZooError: they are of another network.
         """
-        names = [KEY.format(number) for number in range(len(LAYERS))]
+        names = [TORCHMETRICS_KEY.format(number) for number in range(len(LAYERS))]
         if missing := [name for name in names if name not in state]:
             raise ZooError(f"These are no weights of LPIPS: there is no {missing[0]}.")
         own = self.own_state()
         self.load_own({**own, **{f"weights.{i}": state[name].flatten() for i, name in enumerate(names)}})
-
-
-def published_channel_weights() -> Path:
-    """The file of channel weights that TorchMetrics brings along.
-
-    Raises:
-        ZooError: this TorchMetrics has none.
-    """
-    spec = find_spec("torchmetrics")
-    path = Path(spec.origin or "").parent / TORCHMETRICS_FILE if spec is not None else TORCHMETRICS_FILE
-    if not path.is_file():
-        raise ZooError(
-            f"TorchMetrics' weights of LPIPS are not at {path}. Install it again: uv pip install --reinstall torchmetrics"
-        )
-    return path
-
-
-def _unit(x: Tensor) -> Tensor:
-    return x * (x.square().sum(1, keepdim=True) + TINY).rsqrt()

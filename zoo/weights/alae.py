@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import ZooError
-from zoo.weights.files import read_file, some_names, state_of
+from zoo.weights.files import first_difference, read_file, some_names, state_of
 
 State = Mapping[str, Tensor]
 
@@ -191,7 +191,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     if not averaged:  # inference then uses the plain names: the averages are what was published for it
         plain = {key.removeprefix("ema."): value for key, value in state.items() if key.startswith("ema.")}
         state = {**{key: value for key, value in state.items() if not key.startswith("ema.")}, **plain}
-    if fault := _first_difference(state, ours):
+    if fault := first_difference(state, ours):
         known = ", ".join(f"PUBLISHED[{name!r}]" for name in PUBLISHED)
         raise ZooError(
             f"{path} does not fit this model: {fault} Build it with the settings of the file's folder, one of {known}."
@@ -306,11 +306,3 @@ def _require_blur(key: str, kernel: Tensor) -> None:
     line = torch.tensor([1.0, 2.0, 1.0], dtype=torch.float64) / 4
     if kernel.shape[-2:] != (3, 3) or not torch.allclose(kernel.double(), torch.outer(line, line).expand_as(kernel)):
         raise ValueError(key)
-
-
-def _first_difference(theirs: State, ours: State) -> str:
-    for key in sorted({**theirs, **ours}):
-        shapes = [str(tuple(state[key].shape)) if key in state else "not there" for state in (theirs, ours)]
-        if shapes[0] != shapes[1]:
-            return f"{key} is {shapes[0]} in the file and {shapes[1]} in the model."
-    return ""

@@ -53,3 +53,17 @@ def some_names(content: Mapping[str, object]) -> str:
     """The first few names of a content, in words."""
     names = [str(key) for key in content]
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") or "nothing"
+
+
+def first_difference(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> str:
+    """The first entry by name in which the shapes of two state dicts differ, as a sentence; empty where none does.
+
+    Args:
+        theirs: of a file.
+        ours: of the model that it is meant for.
+    """
+    for key in sorted({**theirs, **ours}):
+        shapes = [str(tuple(state[key].shape)) if key in state else "not there" for state in (theirs, ours)]
+        if shapes[0] != shapes[1]:
+            return f"{key} is {shapes[0]} in the file and {shapes[1]} in the model."
+    return ""

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from zoo.core.loading import find_checkpoint
 from zoo.errors import ZooError
 from zoo.weights.fetch import fetch
-from zoo.weights.files import DATA_PARALLEL, read_file, some_names, state_of
+from zoo.weights.files import DATA_PARALLEL, first_difference, read_file, some_names, state_of
 from zoo.weights.preflight import is_name
 
 State = Mapping[str, Tensor]
@@ -104,7 +104,11 @@ def load_weights(model: nn.Module, path: Path, say: Callable[[str], object] = pr
     if {key: value.shape for key, value in found.state.items()} != {key: value.shape for key, value in ours.items()}:
         wanted: Mapping[str, Any] = getattr(model, "hparams", {})
         flags = [f"--model.{key} {value}" for key, value in found.settings.items() if wanted.get(key) != value]
-        advice = f"To load it: {' '.join(flags)}" if flags else _first_difference(found.state, ours)
+        advice = (
+            f"To load it: {' '.join(flags)}"
+            if flags
+            else f"The first difference: {first_difference(found.state, ours)}"
+        )
         raise ZooError(f"{path} holds {found.what} that this model does not fit. {advice}")
     if found.stale:
         say(
@@ -190,15 +194,6 @@ def _count(state: State, pattern: str) -> int:
     return len({found[1] for key in state if (found := re.match(pattern, key))})
 
 
-def _first_difference(theirs: State, ours: State) -> str:
-    shapes = {key: tuple(value.shape) for key, value in theirs.items()}
-    wanted = {key: tuple(value.shape) for key, value in ours.items()}
-    key = min(key for key in shapes.keys() | wanted.keys() if shapes.get(key) != wanted.get(key))
-    return (
-        f"The first difference: {key} is {shapes.get(key, 'missing')}, wanted was {wanted.get(key, 'no such entry')}."
-    )
-
-
 # A translator for the enhancement --------------------------------------------------------------------------------------------
 
 
@@ -232,7 +227,7 @@ def load_translator_weights(generator: nn.Module, source: str) -> None:
     if {key: value.shape for key, value in state.items()} != {key: value.shape for key, value in ours.items()}:
         flags = " ".join(f"--model.{key} {value}" for key, value in settings.items())
         raise ZooError(
-            f"{path} holds a translation network of other sizes. {_first_difference(state, ours)} Its own: {flags}"
+            f"{path} holds a translation network of other sizes. The first difference: {first_difference(state, ours)} Its own: {flags}"
         )
     generator.load_state_dict(state, strict=True)
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import ZooError
-from zoo.weights.files import read_file, some_names, state_of
+from zoo.weights.files import first_difference, read_file, some_names, state_of
 
 State = Mapping[str, Tensor]
 Settings = dict[str, Any]
@@ -188,7 +188,7 @@ def load_weights(model: nn.Module, path: Path, say: Callable[[str], object] = pr
     if {key: value.shape for key, value in found.state.items()} != {key: value.shape for key, value in ours.items()}:
         wanted: Mapping[str, Any] = getattr(model, "hparams", {})
         flags = [f"--model.{name} {value}" for name, value in found.settings.items() if wanted.get(name) != value]
-        advice = f"To load it: {' '.join(flags)}" if flags else _first_difference(found.state, ours)
+        advice = f"To load it: {' '.join(flags)}" if flags else first_difference(found.state, ours)
         raise ZooError(f"{path} holds {found.what} that this model does not fit. {advice}")
     if found.stale:
         say(
@@ -348,16 +348,6 @@ def _pooled_settings(ours: State) -> Settings:
         "discriminator_layers": sum(bool(re.match(r"source\.cnns\.0\.\d+\.conv\.bias", key)) for key in ours),
         "discriminator_scales": len({key.split(".")[2] for key in ours}),
     }
-
-
-def _first_difference(theirs: State, ours: State) -> str:
-    key = next(
-        key
-        for key in sorted({**theirs, **ours})
-        if key not in theirs or key not in ours or theirs[key].shape != ours[key].shape
-    )
-    shapes = [str(tuple(state[key].shape)) if key in state else "not there" for state in (theirs, ours)]
-    return f"{key} is {shapes[0]} in the file and {shapes[1]} in the model."
 
 
 # The network of the perceptual loss ------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ def test_it_equals_torchmetrics_on_the_same_weights() -> None:
     for key, layer in zip(places, layers, strict=True):
         state |= {key: layer.weight, key.replace("weight", "bias"): layer.bias}
     ours.features.load_weights(state)
-    ours.load_weights(published_channel_weights())
+    ours.load_weights(published_channel_weights("alex"))
     one, other = noise(3, 3, 64, 64), noise(3, 3, 64, 64, seed=1)
     torch.testing.assert_close(ours(one, other), theirs(one, other).flatten(), rtol=1e-4, atol=1e-6)
     assert not ours(one, one).any()

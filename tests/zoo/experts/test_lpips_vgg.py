@@ -6,7 +6,9 @@ from torch import Tensor
 from torchmetrics.functional.image.lpips import _LPIPS
 
 from zoo.errors import ZooError
-from zoo.experts.lpips_vgg import KEY, VGGLPIPS, published_channel_weights
+from zoo.experts.lpips import TORCHMETRICS_KEY as KEY
+from zoo.experts.lpips import published_channel_weights
+from zoo.experts.lpips_vgg import VGGLPIPS
 from zoo.weights.files import read_file
 
 
@@ -18,8 +20,8 @@ def test_distances_are_torchmetrics(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     theirs = _LPIPS(pretrained=False, net="vgg", pnet_rand=True, eval_mode=True)
     ours = VGGLPIPS()
-    ours.load_weights(read_file(published_channel_weights()))
-    theirs.load_state_dict(read_file(published_channel_weights()), strict=False)
+    ours.load_weights(read_file(published_channel_weights("vgg")))
+    theirs.load_state_dict(read_file(published_channel_weights("vgg")), strict=False)
     features: dict[str, Tensor] = {}
     for part in range(1, 6):
         features |= theirs.net.get_submodule(f"slice{part}").state_dict()

@@ -160,7 +160,7 @@ def test_what_is_said(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert facts["run"] == str(run.folder)
     assert facts["checkpoint"] == str(run.checkpoint_path(2))
     assert facts["translate"].startswith(f"lightning translate {run.folder} ")
-    assert list(json.loads(run.record.read_text())["seconds"]) == ["set-up", "training", "grids", "validation"]
+    assert list(json.loads(run.record.read_text())["seconds"]) == ["set-up", "training", "validation", "grids"]
     (progress,) = said.err.splitlines()  # no tips, no warnings
     assert progress.startswith("iteration 2 of 2, ")
 
@@ -187,7 +187,7 @@ def test_what_a_stage_callback_does_at_the_end_is_timed_saved_and_shown(
     ]
     with Image.open(grids[0]) as filled, Image.open(grids[1]) as empty:
         assert len(filled.getcolors(10**6)) > len(empty.getcolors(10**6))
-    assert "  time       set-up, training, grids, validation, sampler\n" in said
+    assert "  time       set-up, training, validation, sampler, grids\n" in said
     assert f"  translate  lightning translate {with_sampler.folder} PICTURES --output translated\n" in said
     assert " PICTURES --reference EXEMPLAR --output translated\n" in told_without
     seconds = json.loads(with_sampler.record.read_text())["seconds"]

@@ -57,7 +57,8 @@ class SampleGrids(Callback):
         """Write a grid when it is time."""
         if self._batch is None and trainer.is_global_zero and self.run is not None:
             self._batch = _rows(batch, self.count)
-        if trainer.global_step % self.every == 0:
+        ends = trainer.global_step == trainer.max_steps  # on_train_end writes that one, once
+        if trainer.global_step % self.every == 0 and not ends:
             self._write(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -49,10 +49,12 @@ def holds(printed: Any, written: Any) -> bool:
 
 
 def meant_for(overlay: Path) -> list[Path]:
-    """`demo/<recipe>.yaml` and `demo/<recipe>_<what>.yaml` are for that recipe, data for those that learn from such batches."""
+    """Demos are for the recipe whose name they bear or begin with, ablations for their folder's, data for what learns from such batches."""
     if overlay.parent.name == "demo":
         named = [path for path in RECIPES if f"{overlay.stem}_".startswith(f"{path.stem}_")]
         return sorted(named, key=lambda path: len(path.stem))[-1:]
+    if overlay.parent.parent.name == "ablations":
+        return [path for path in RECIPES if path.stem == overlay.parent.name]
     if overlay.parent.name == "data":
         return [path for path in RECIPES if "datamodules.UnpairedFolders" in path.read_text()]
     return RECIPES

@@ -27,12 +27,14 @@ class _Repeated(IterableDataset[dict[str, Tensor]]):
             yield dict(self.batch)
 
 
-def drive(room: Translator, batch: dict[str, Tensor], iterations: int, *callbacks: Callback) -> None:
+def drive(
+    room: Translator, batch: dict[str, Tensor], iterations: int, *callbacks: Callback, **trainer_options: Any
+) -> None:
     """Train for some iterations on one and the same batch, on the CPU, in float32; nothing is written."""
     quieten()
     trainer = Trainer(
         accelerator="cpu",
-        devices=1,
+        **{"devices": 1, **trainer_options},
         max_steps=iterations,
         callbacks=list(callbacks),
         logger=False,
@@ -158,7 +160,8 @@ class Counts(Callback):
 
     Attributes:
         flops: floating-point operations.
-        forwards: calls of each network (the room's children) by name; those that bypass `__call__` do not show.
+        forwards: calls of each network (the room's children) by name; of a network that is never called as a whole, calls of its parts.
+            Those that bypass `__call__` do not show.
         host_reads: the operations that made the host wait, by name.
     """
 
@@ -189,9 +192,17 @@ class Counts(Callback):
         self._counting.close()
 
     def _begin(self, room: Translator) -> None:
+        parts: Counter[str] = Counter()
         for name, network in room.named_children():
             hook = network.register_forward_pre_hook(lambda *_, name=name: self.forwards.update([name]))
             self._counting.callback(hook.remove)
+            for part, inner in network.named_children():
+                label = f"{name}.{part}"
+                hook = inner.register_forward_pre_hook(lambda *_, label=label: parts.update([label]))
+                self._counting.callback(hook.remove)
+        self._counting.callback(
+            lambda: self.forwards.update({k: n for k, n in parts.items() if k.partition(".")[0] not in self.forwards})
+        )
         for kind in ("normal", "uniform", "integers", "permutation"):
             setattr(room.draws, kind, self._watched(getattr(room.draws, kind)))
             self._counting.callback(delattr, room.draws, kind)

@@ -7,7 +7,7 @@ machines differ in how fast they are at convolutions beside matrix products; wha
 the time of a plain iteration on the same machine.
 """
 
-from . import aggan, alae, biggan, cyclegan, gpunit, sat, starganv2, unit
+from . import aggan, alae, biggan, cyclegan, gpunit, hidt, sat, single_image, starganv2, unit
 from .common import Iteration, MeasuredRoom, pictures, unpaired
 
 __all__ = ["OFFICIAL_CALIBRATION", "ROOMS", "Iteration", "MeasuredRoom", "pictures", "unpaired"]
@@ -16,6 +16,6 @@ OFFICIAL_CALIBRATION = 0.535
 
 ROOMS: dict[str, MeasuredRoom] = {
     name: measured
-    for module in (aggan, alae, biggan, cyclegan, gpunit, sat, starganv2, unit)
+    for module in (aggan, alae, biggan, cyclegan, gpunit, hidt, sat, single_image, starganv2, unit)
     for name, measured in sorted(module.MEASURED.items())
 }

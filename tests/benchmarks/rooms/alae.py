@@ -1,4 +1,4 @@
-"""StyleALAE, at its largest size."""
+"""StyleALAE, at its largest size, and the model for digits."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from zoo.alae import StyleALAE
 from zoo.alae.losses import critic_loss, generator_loss, gradient_penalty, latent_loss
+from zoo.alae.mlp import MLPALAE
 from zoo.alae.optimizer import LREQAdam, equalised_groups
 
 from .common import Iteration, MeasuredRoom, pictures
@@ -85,5 +86,17 @@ MEASURED = {
         plain=plain_alae,
         official_seconds=0.41,
         official_gflop=6.78,
+    ),
+    "alae_mnist": MeasuredRoom(
+        configuration="the model for digits: 1024 features, codes of 50, 6 mapping layers, 28x28, batch 128",
+        make=MLPALAE,
+        batch=lambda: {"image": pictures(128, 1, 28, 28, seed=1)},
+        small=lambda: (
+            MLPALAE(image_size=8, hidden=6, latent_channels=4, mapping_layers=2),
+            {"image": pictures(2, 1, 8, 8, seed=1)},
+        ),
+        plain=None,
+        official_seconds=None,
+        official_gflop=None,
     ),
 }

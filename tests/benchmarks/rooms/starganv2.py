@@ -94,5 +94,6 @@ MEASURED = {
         plain=plain_starganv2,
         official_seconds=2.79,
         official_gflop=150.2,
+        redundant=True,
     ),
 }

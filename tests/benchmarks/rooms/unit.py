@@ -1,4 +1,4 @@
-"""UNIT, of the later official code."""
+"""UNIT of both official codes, and its digits."""
 
 from typing import Any
 
@@ -7,9 +7,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from zoo.unit import UNIT
+from zoo.unit.digits import UNITDigits
 from zoo.unit.losses import adversarial_loss, discriminator_loss, kl_loss
 
-from .common import Iteration, MeasuredRoom, unpaired
+from .common import Iteration, MeasuredRoom, pictures, unpaired
 
 SMALL_UNIT: dict[str, Any] = {
     "generator_channels": 2,
@@ -72,15 +73,53 @@ def plain_unit(batch: dict[str, Tensor]) -> Iteration:
     return iteration
 
 
+SMALL_DIGITS: dict[str, Any] = {
+    "source_channels": 1,
+    "target_channels": 1,
+    "generator_channels": 2,
+    "discriminator_channels": 2,
+    "coordinates": False,
+}
+
+
+def digits(batch_size: int, channels: tuple[int, int] = (3, 1)) -> dict[str, Tensor]:
+    """A batch of digits of both domains, with the source's labels."""
+    images = {
+        name: pictures(batch_size, count, 32, 32, seed=seed)
+        for seed, (name, count) in enumerate(zip(("source", "target"), channels, strict=True))
+    }
+    return {**images, "source_label": torch.arange(batch_size) % 10}
+
+
 MEASURED = {
     "unit": MeasuredRoom(
+        configuration="the paper's code: generators of 16 channels and 4 residual blocks, one of them shared, discriminators of 16 "
+        "channels and 5 layers, batch 1, 128x128",
+        make=lambda: UNIT(generator_channels=16, discriminator_channels=16, discriminator_layers=5),
+        batch=lambda: unpaired(128),
+        small=lambda: (UNIT(**SMALL_UNIT), unpaired(32)),
+        plain=None,
+        official_seconds=None,
+        official_gflop=None,
+    ),
+    "unit_digits": MeasuredRoom(
+        configuration="SVHN to MNIST: generator of 96 channels, discriminator of 64, batch 8, 32x32",
+        make=UNITDigits,
+        batch=lambda: digits(8),
+        small=lambda: (UNITDigits(**SMALL_DIGITS), digits(2, (1, 1))),
+        plain=None,
+        official_seconds=None,
+        official_gflop=None,
+    ),
+    "unit_munit_style": MeasuredRoom(
         configuration="later generation: generators of 16 channels and 4 residual blocks, discriminators of 16 channels and 4 layers at 3 "
         "sizes, batch 1, 128x128",
         make=unit,
         batch=lambda: unpaired(128),
-        small=lambda: (UNIT(**SMALL_UNIT), unpaired(32)),
+        small=lambda: (UNIT(**LATER_UNIT, **SMALL_UNIT), unpaired(32)),
         plain=plain_unit,
         official_seconds=0.87,
         official_gflop=43.0,
+        redundant=True,
     ),
 }

@@ -27,9 +27,10 @@ from datamodules.generated_pairs import (
 )
 from datamodules.pictures import BadPictureError
 from datamodules.preprocess import Transform, side_before_crop
-from datamodules.sampling import Sample, sample_generator, shuffled_index
+from datamodules.sampling import Sample, sample_generator
 from datamodules.scene_render import ShapeRule
 from datamodules.scenes import Scenes
+from datamodules.shards import find_shards
 
 _ROOTS = ("pairs", "unpaired", "validation_pairs", "validation_unpaired")
 
@@ -46,6 +47,9 @@ class BigGANPairs(ImageDataModule):
     `pairs` and `unpaired`. As in the official code, `x` walks through the pictures; `y` has the name of `x` and the folder of a
     picture that is drawn uniformly, so both may be of one class. The four of a pair share crop and flip, and so do `image` and
     `mask`. Pictures are resized to a square with PIL's bilinear filter before the crop.
+
+    Any of the four roots may be one of shards (`python -m datamodules.pack_shards`), whose masks lie in them too. Training then goes
+    through the pictures of a few shards at a time, so that a disk or a network reads large files one after the other.
 
     With a generator, workers hand on numbers alone, and pairs (and unpaired pictures, where no folder gives them) are drawn on the
     device by `on_after_batch_transfer`: the same batches as with the folders that `lightning generate pairs` writes for as many numbers.
@@ -206,7 +210,8 @@ class BigGANPairs(ImageDataModule):
     def missing(cls, settings: Mapping[str, Any]) -> list[str]:
         """A sentence for each folder that does not exist or holds no picture, and for what generator and detector lack."""
         names = [name for root in _ROOTS for name in (root, f"{root}_masks")]
-        found = [sentence for name in names if settings.get(name) for sentence in lacking([settings[name]], name)]
+        given = [name for name in names if settings.get(name) and not find_shards(settings[name], name)]
+        found = [sentence for name in given for sentence in lacking([settings[name]], name)]
         return found + [sentence for name in ("generator", "detector") for sentence in missing_of(settings.get(name))]
 
     # Finding and checking
@@ -224,7 +229,7 @@ class BigGANPairs(ImageDataModule):
             self._cache = PictureCache(self.cache_folder)
         if not self._labels:
             roots = [name for name in ("pairs", "unpaired") if self.roots[name]]
-            names = {folder.name for name in roots for folder in class_folders(self.roots[name] or "", name)}
+            names = {folder for name in roots for folder in self._folder_names(name)}
             if self.generator:
                 self.generator.setup()
                 names |= set(self.generator.names())
@@ -238,11 +243,23 @@ class BigGANPairs(ImageDataModule):
         if stage in {"validate", "test"} and "validation_pairs" not in self._sets and not self.generator:
             raise DataError("There are no pictures for validation. Type --data.validation_pairs FOLDER")
 
+    def _folder_names(self, name: str) -> list[str]:
+        root = self.roots[name] or ""
+        shards = find_shards(root, name)
+        return list(shards.folders) if shards else [folder.name for folder in class_folders(root, name)]
+
     def _load(self, name: str) -> None:
         root = self.roots[name]
         if name in self._sets or root is None:
             return
-        pictures = class_pictures(root, name, self.unpaired_counts if name == "unpaired" else None)
+        counts = self.unpaired_counts if name == "unpaired" else None
+        shards = find_shards(root, name)
+        if shards and self.masks[name]:
+            raise DataError(
+                f"{name}: {root} holds shards, whose masks lie in them. Type --data.{name}_masks null; to pack others: "
+                "python -m datamodules.pack_shards --help"
+            )
+        pictures = shards.by_folder(counts, name) if shards else class_pictures(root, name, counts)
         if strange := [folder for folder in pictures if folder not in self._labels]:
             raise DataError(
                 f"{name}: the folder {strange[0]} has no namesake among the {len(self._labels)} classes of the training folders. "
@@ -256,9 +273,10 @@ class BigGANPairs(ImageDataModule):
                     f"{name}: {len(shared)} pictures, such as {min(shared)}, are trained on too. Type --data.{name} FOLDER of "
                     "its own"
                 )
-        options = ReadOptions(
-            self.seed, self.check, self.min_side, self.max_bad_share, self._cache, quiet=self._rank != 0
-        )
+        # What lies in shards was looked at when it was packed.
+        check: Check = "none" if shards else self.check
+        quiet = self._rank != 0
+        options = ReadOptions(self.seed, check, self.min_side, self.max_bad_share, self._cache, quiet, shards)
         kind = LinkedSet if name.endswith("pairs") else ClassSet
         self._sets[name] = kind(name, pictures, self._labels, self.masks[name], options)
 
@@ -340,6 +358,8 @@ class BigGANPairs(ImageDataModule):
                 facts[label] = f"{len(pictures)} pictures of {len(pictures.names)} latent vectors"
             else:
                 facts[label] = f"{len(pictures)} pictures"
+            if pictures.shards:
+                facts[f"{label}: shards"] = len(pictures.shards.files)
             facts[f"{label}: classes"] = len(set(pictures.labels.tolist()))
             without += [] if pictures.masks else [name]
         facts["classes"] = f"{len(self._labels)}: 0 {self.domains[0]} ... {len(self._labels) - 1} {self.domains[-1]}"
@@ -363,8 +383,7 @@ class BigGANPairs(ImageDataModule):
         for name, pictures in sorted(self._sets.items()):
             for files in (pictures.pictures, pictures.masks) if pictures.masks else (pictures.pictures,):
                 digest.update(f"\0{name} {files.name}".encode())
-                for path in files.paths:
-                    size = path.stat().st_size if path.exists() else -1
+                for path, size in zip(files.paths, files.sizes(), strict=True):
                     digest.update(f"\0{path.parent.name}/{path.name}\0{size}".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
@@ -426,7 +445,7 @@ class UnpairedPictures:
 
     def __call__(self, i: int) -> Sample:
         """Make sample `i`; a file that went bad is replaced by another one."""
-        index = shuffled_index(self.seed, i, len(self.pictures), self.stream)
+        index = self.pictures.index_of(i, self.seed, self.stream)
         replacements = sample_generator(self.seed, i, self.stream, "replacement")
         while True:
             try:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,8 @@ from datamodules.folders import (
     some_of,
 )
 from datamodules.preprocess import Transform
-from datamodules.sampling import to_chw
+from datamodules.sampling import shuffled_index, to_chw
+from datamodules.shards import ShardedPictures, Shards
 
 _MANY = 20_000  # files whose check takes long enough (seconds) to be announced
 
@@ -140,7 +142,7 @@ def masks_of(pictures: Sequence[Path], masks: str | Path, argument: str) -> list
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How pictures are checked and read; see `datamodules.unpaired.UnpairedFolders`."""
+    """How pictures are checked and read; see `datamodules.unpaired.UnpairedFolders`. `shards` is where they lie in shards."""
 
     seed: int
     check: Check
@@ -148,6 +150,7 @@ class ReadOptions:
     max_bad_share: float
     cache: PictureCache | None
     quiet: bool
+    shards: Shards | None = None
 
 
 class ClassSet:
@@ -192,15 +195,34 @@ class ClassSet:
             count = len(paths) * (2 if masks else 1)
             print(f"{argument}: {len(self.bad)} of {count} files left out: {name_bad(self.bad)}", file=sys.stderr)
 
-        def picture_set(name: str, files: Sequence[Path]) -> PictureSet:
-            return PictureSet(name, files, seed=options.seed, max_bad_share=options.max_bad_share, cache=options.cache)
+        self.shards = options.shards
+
+        def picture_set(name: str, files: Sequence[Path], *, masks: bool = False) -> PictureSet:
+            given: dict[str, Any] = {"seed": options.seed, "max_bad_share": options.max_bad_share}
+            if self.shards:
+                return ShardedPictures(self.shards, name, files, masks=masks, **given)
+            return PictureSet(name, files, cache=options.cache, **given)
 
         self.pictures = picture_set(argument, good)
         self.masks = picture_set(f"{argument}_masks", list(mask_of.values())) if masks else None
+        if self.shards and self.shards.has_masks:
+            self.masks = picture_set(f"{argument}_masks", good, masks=True)
         self.labels: NDArray[np.int64] = np.array([labels[path.parent.name] for path in good], np.int64)
 
     def __len__(self) -> int:
         return len(self.pictures)
+
+    def index_of(self, i: int, seed: int, stream: str) -> int:
+        """The picture of sample `i`: a fresh permutation every epoch, of all pictures, or of those in a few shards at a time.
+
+        Args:
+            i: number of the sample.
+            seed: of the order.
+            stream: tells apart several orders of one seed.
+        """
+        if isinstance(self.pictures, ShardedPictures):
+            return self.pictures.shuffled_index(i, seed, stream)
+        return shuffled_index(seed, i, len(self), stream)
 
     @property
     def went_bad(self) -> int:

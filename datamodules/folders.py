@@ -365,9 +365,17 @@ class PictureSet:
             self._note(index, path, str(error))
             raise
 
+    def sizes(self) -> list[int]:
+        """Bytes of each file; -1 for one that is gone."""
+        return [path.stat().st_size if path.exists() else -1 for path in self.paths]
+
+    def decoded(self, path: Path) -> NDArray[np.uint8]:
+        """A file as RGB, uint8 `h w 3`; BadPictureError says why not."""
+        return decode(path)
+
     def _read(self, path: Path, transform: Transform) -> NDArray[np.uint8]:
         def make() -> NDArray[np.uint8]:
-            picture = transform.resize(decode(path))
+            picture = transform.resize(self.decoded(path))
             if transform.crops and min(picture.shape[:2]) < transform.size:
                 raise BadPictureError(f"smaller than the crop of {transform.size} pixels")
             return picture

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ class BadPictureError(DataError):
     """One file that cannot be used as a picture; the message is the reason."""
 
 
-def decode(path: Path, background: tuple[int, int, int] = WHITE) -> NDArray[np.uint8]:
+def decode(path: Path, background: tuple[int, int, int] = WHITE, content: bytes | None = None) -> NDArray[np.uint8]:
     """Read any picture as RGB, uint8 `h w 3`.
 
     Transparent pictures are laid on `background`: the colours below full transparency are arbitrary, and cut-outs are
@@ -30,12 +31,13 @@ def decode(path: Path, background: tuple[int, int, int] = WHITE) -> NDArray[np.u
     Args:
         path: of the file.
         background: RGB in 0..255.
+        content: what stands in the file, where it was read already; the path is for messages then.
 
     Raises:
         BadPictureError: the file is missing, unreadable, damaged, too large or of a kind with no stated value range.
     """
     with pil_made_quiet():
-        return decode_upright(path, background)
+        return decode_upright(path, background, content)
 
 
 @contextmanager
@@ -70,9 +72,11 @@ def reasons(path: Path) -> Iterator[None]:
         raise BadPictureError(f"damaged ({error})") from error
 
 
-def decode_upright(path: Path, background: tuple[int, int, int] = WHITE) -> NDArray[np.uint8]:
+def decode_upright(
+    path: Path, background: tuple[int, int, int] = WHITE, content: bytes | None = None
+) -> NDArray[np.uint8]:
     """As `decode`, for use in threads inside `pil_made_quiet`."""
-    with reasons(path), Image.open(path) as picture:
+    with reasons(path), Image.open(path if content is None else BytesIO(content)) as picture:
         if picture.width * picture.height > MAX_PIXELS:
             raise BadPictureError(f"more than {MAX_PIXELS:,} pixels")
         picture.load()

@@ -49,7 +49,7 @@ format: $(STAMP) ## put the code into shape
 test: $(STAMP) ## the tests, with line coverage
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
 
-bench: $(STAMP) ## measure start-up, scenes, loading and training iterations
+bench: $(STAMP) ## measure start-up, scenes, loading, training iterations and what processes send
 	$(BIN)/python tests/benchmarks
 
 notebooks: $(STAMP) ## make the notebooks from their scripts and run them
@@ -63,7 +63,7 @@ new-room: $(STAMP) ## start a room for a new paper: make new-room NAME=mypaper
 	@$(BIN)/python -m zoo.cli.new_room $(NAME)
 
 constraints: $(STAMP) ## pin the whole environment again, by version alone
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-header --no-annotate --upgrade --quiet --output-file constraints.txt
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra ray --extra streaming --universal --python-version 3.11 --no-header --no-annotate --upgrade --quiet --output-file constraints.txt
 
 clean: ## remove the environment and caches (runs are kept)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .coverage* dist

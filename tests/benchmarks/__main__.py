@@ -1,4 +1,7 @@
-"""All benchmarks but the soak, one after the other, and one summary: `python tests/benchmarks`."""
+"""All benchmarks but the soak, one after the other, and one summary: `python tests/benchmarks`.
+
+Each also writes a CSV file, into `runs/benchmarks`.
+"""
 
 import os
 import platform
@@ -9,10 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 BENCHMARKS = {
-    "startup": "how long a person waits for the front door",
+    "startup": "how long a person waits for the front door, and for a training's first iteration",
     "scenes": "how fast scenes are rendered",
     "loader": "how fast pictures are loaded, from made JPEGs",
     "step": "what a training iteration costs",
+    "ranks": "what processes that train together tell one another",
 }
 
 

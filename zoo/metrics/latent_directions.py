@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.metrics.classifiers import LinearSVM
 
-SVM_STRENGTH, SVM_ITERATIONS = 1.0, 10_000  # the official script's
+SVM_STRENGTH, SVM_ITERATIONS = 1.0, 10_000  # the official script's C and max_iter, of the primal problem
 
 
 def label_directions(codes: Tensor, labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -31,13 +30,17 @@ def label_directions(codes: Tensor, labels: Mapping[str, Tensor]) -> dict[str, T
     Raises:
         ZooError: an attribute has one label alone, or others than 0 and 1.
     """
+    from sklearn.svm import LinearSVC
+
     found = {}
+    rows = codes.double().cpu().numpy()
     for name, values in labels.items():
         if not set(values.tolist()) <= {0, 1}:
             raise ZooError(f"{name}: labels are 0 or 1, and there are {sorted(set(values.tolist()))[:5]}.")
         if len(values.unique()) < 2:
             raise ZooError(f"{name}: all {len(values)} pictures have the label {int(values[0])}; two kinds are needed.")
-        found[name] = LinearSVM(SVM_STRENGTH, SVM_ITERATIONS).fit(codes, values.long()).weights[0]
+        machine = LinearSVC(C=SVM_STRENGTH, max_iter=SVM_ITERATIONS, dual=False).fit(rows, values.long().cpu().numpy())
+        found[name] = torch.from_numpy(machine.coef_[0])
     return found
 
 

@@ -11,6 +11,7 @@ from datamodules import ClassDigits
 from support.commands import lightning
 from support.digits import printed, write_npz
 from zoo.core.images import from_uint8
+from zoo.errors import ZooError
 from zoo.metrics.digit_codes import PUBLISHED, format_report, main, measure
 
 
@@ -48,6 +49,18 @@ def test_good_features_are_read_and_empty_ones_are_not(data: ClassDigits) -> Non
     table = format_report(good, 240)
     assert "93.79" in table
     assert table.count("\n") == 5
+
+
+def test_the_nearest_neighbour_is_the_nearest(data: ClassDigits) -> None:
+    (train, labels), (test, wanted) = data.labelled("train"), data.labelled("test")
+    nearest = torch.cdist(from_uint8(test).flatten(1).double(), from_uint8(train).flatten(1).double()).argmin(1)
+    share = float((labels[nearest] == wanted).double().mean())
+    assert measure(Pixels(), data)["different writers/nearest neighbour/long"] == pytest.approx(share, abs=1e-9)
+
+
+def test_one_class_teaches_nothing(data: ClassDigits) -> None:
+    with pytest.raises(ZooError, match="The 1 digits to learn from are all of one class"):
+        measure(Pixels(), data, 1)
 
 
 def test_the_command_reads_a_run(tmp_path: Path, data: ClassDigits, capsys: pytest.CaptureFixture[str]) -> None:

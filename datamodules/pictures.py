@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from datamodules.errors import DataError
 WHITE = (255, 255, 255)
 # PIL's own limit against files that unpack to more memory than there is: about 9459 x 9459 pixels.
 MAX_PIXELS = 89_478_485
+STILL = 100  # milliseconds
 
 
 class BadPictureError(DataError):
@@ -38,6 +40,50 @@ def decode(path: Path, background: tuple[int, int, int] = WHITE, content: bytes 
     """
     with pil_made_quiet():
         return decode_upright(path, background, content)
+
+
+def frame_times(path: Path) -> list[int]:
+    """How long each frame of an animated GIF or WebP is shown, in milliseconds; one for each frame.
+
+    Times that say nothing (GIF's 0) become 100, which browsers take, too.
+
+    Raises:
+        BadPictureError: as of `decode`.
+    """
+    with pil_made_quiet(), reasons(path), Image.open(path) as picture:
+        times = []
+        for number in range(getattr(picture, "n_frames", 1)):
+            picture.seek(number)
+            picture.load()  # WebP knows a frame's time when it is decoded
+            times.append(round(picture.info.get("duration", 0)) or STILL)
+        return times
+
+
+def decode_frames(path: Path, background: tuple[int, int, int] = WHITE) -> Iterator[NDArray[np.uint8]]:
+    """Every frame of an animated GIF or WebP, one after the other, as `decode` reads the first one.
+
+    Args:
+        path: of the file.
+        background: RGB in 0..255.
+
+    Yields:
+        uint8 `h w 3`.
+
+    Raises:
+        BadPictureError: as of `decode`, when a frame's turn comes.
+    """
+    with reasons(path):
+        picture = Image.open(path)
+    with picture:
+        for number in count():
+            with pil_made_quiet(), reasons(path):
+                if number >= getattr(picture, "n_frames", 1):
+                    return
+                if picture.width * picture.height > MAX_PIXELS:
+                    raise BadPictureError(f"more than {MAX_PIXELS:,} pixels")
+                picture.seek(number)
+                frame = np.asarray(_to_rgb(picture, background))
+            yield frame
 
 
 @contextmanager

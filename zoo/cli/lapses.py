@@ -1,4 +1,4 @@
-"""`lightning translate`: styles by name, and time lapses from one style to the next, as animated WebP files."""
+"""`lightning translate`: styles by name, and time lapses from one style to the next, as films."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from datamodules.pictures import BadPictureError
+from zoo.cli.any_size import cut_back, pad_to_size
 from zoo.cli.suggest import did_you_mean
 from zoo.core.films import save_film
 from zoo.core.translator import Translator
@@ -20,7 +21,7 @@ from zoo.errors import ZooError
 if TYPE_CHECKING:
     from zoo.cli.translate import Style
 
-SUFFIX = "_lapse.webp"
+SUFFIX, ENDING = "_lapse", ".webp"
 RATE = 25.0  # frames per second
 
 
@@ -53,7 +54,7 @@ def write_lapses(
         model: whose room makes time lapses.
         pictures: to be translated.
         styles: two or more, in the order in which they are reached.
-        options: of `lightning translate`: `lapse` frames from one style to the next, `output`, `overwrite`, `size`.
+        options: of `lightning translate`: `lapse` frames from one style to the next, `film`, `output`, `overwrite`, `size`.
 
     Returns:
         0, or 1 if some pictures could not be read.
@@ -61,7 +62,7 @@ def write_lapses(
     Raises:
         ZooError: the room makes none, there are too few styles, or a file is there already; then nothing was done yet.
     """
-    from zoo.cli.translate import cut_back, free_name, pad_to_size, read
+    from zoo.cli.translate import free_name, read
 
     if not makes_lapses(type(model)):
         raise ZooError(f"{type(model).__name__} makes no time lapses: leave --lapse out.")
@@ -75,7 +76,7 @@ def write_lapses(
     for picture in pictures:
         name = free_name(picture, taken, SUFFIX)
         taken.add(name)
-        outputs.append(options.output / name)
+        outputs.append(options.output / f"{name}{options.film or ENDING}")
     if (there := [path for path in outputs if path.exists()]) and not options.overwrite:
         raise ZooError(f"{there[0]} is there already ({len(there)} such files). Give another --output, or --overwrite.")
     way = torch.cat([style_of(model, style) for style in styles])  # k s

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from datamodules.errors import DataError
 from zoo.cli.parser import CommandParser
 from zoo.cli.suggest import did_you_mean
 from zoo.cli.translate import find_pictures, free_name, pick_device, read
-from zoo.core.files import write_atomically
-from zoo.core.images import save_png, to_uint8
+from zoo.core.films import ffmpeg_library, save_film
+from zoo.core.images import save_png
 from zoo.core.loading import load_translator
 from zoo.core.translator import Translator
 from zoo.errors import ZooError
 
 TASKS = {
     "sample": "random pictures of the training picture's kind, of any size",
-    "animate": "a GIF or MP4 of the training picture in motion",
+    "animate": "a GIF, WebP or MP4 of the training picture in motion",
     "harmonize": "make what was pasted into the picture fit in",
     "edit": "blend what was moved or changed in the picture",
     "paint": "turn a rough painting into a picture",
@@ -37,7 +32,7 @@ TASKS = {
 GIVEN_PICTURES = {"harmonize": "harmonization", "edit": "editing", "paint": "paint"}
 METHODS = {"sample": "sample", "animate": "animate", "enlarge": "enlarge"}
 USAGE = "lightning single TASK RUN [PICTURES...] --output DIR"
-MOVIES = ("gif", "mp4")
+MOVIES = ("gif", "webp", "mp4")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -124,7 +119,7 @@ def parse(task: str, arguments: Sequence[str]) -> argparse.Namespace:
             help="the first scale that moves (default: 0); a movie for each",
         )
         parser.add_argument(
-            "--format", choices=MOVIES, default="gif", help="mp4 needs the program ffmpeg (default: gif)"
+            "--format", choices=MOVIES, default="gif", help="mp4 needs the package's extra video (default: gif)"
         )
     elif task == "enlarge":
         parser.add_argument("--factor", type=float, help="by what (default: what the model was trained for)")
@@ -208,10 +203,10 @@ def animate(model: Any, task: str, options: argparse.Namespace) -> list[Path]:
     }
     free(list(jobs), options.overwrite)
     if options.format == "mp4":
-        ffmpeg()
+        ffmpeg_library()
     for path, (start, beta) in jobs.items():
         frames = model.animate(options.frames, alpha=options.alpha, beta=beta, start=start, seed=options.seed)
-        write_movie(frames, path, options.fps)
+        save_film((frame[0].cpu() for frame in frames), path, rate=options.fps)
     return list(jobs)
 
 
@@ -293,56 +288,3 @@ def mask_of(picture: Path, given: Path) -> Path:
             f"--mask {given} holds none for {picture.name}; expected a picture named {names[0]} or {names[1]}."
         )
     return near[0]
-
-
-def ffmpeg() -> str:
-    """The program that writes MP4.
-
-    Raises:
-        ZooError: it is not installed.
-    """
-    program = shutil.which("ffmpeg")
-    if program is None:
-        raise ZooError(
-            "MP4 is written by the program ffmpeg, which is not installed. Install it, or take --format gif."
-        )
-    return program
-
-
-def write_movie(frames: Sequence[Tensor], path: Path, fps: int) -> None:
-    """Write pictures 1 3 h w in [-1, 1] as a GIF that repeats for ever, or as an MP4, by the name's ending.
-
-    Raises:
-        ZooError: ffmpeg is missing, or fails.
-    """
-    pixels = [np.ascontiguousarray(to_uint8(frame)[0].cpu().permute(1, 2, 0).numpy()) for frame in frames]
-    if path.suffix == ".gif":
-        first, *others = [Image.fromarray(frame) for frame in pixels]
-        options: dict[str, Any] = {"save_all": True, "append_images": others, "duration": round(1000 / fps), "loop": 0}
-        write_atomically(path, lambda file: first.save(file, format="GIF", **options))
-        return
-    height, width = pixels[0].shape[:2]
-    with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder, "movie.mp4")
-        words = [
-            ffmpeg(),
-            "-loglevel",
-            "error",
-            "-f",
-            "rawvideo",
-            "-pix_fmt",
-            "rgb24",
-            "-s",
-            f"{width}x{height}",
-            "-r",
-            str(fps),
-            "-i",
-            "-",
-        ]
-        words += ["-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2", "-pix_fmt", "yuv420p", str(made)]
-        done = subprocess.run(
-            words, input=b"".join(frame.tobytes() for frame in pixels), capture_output=True, check=False
-        )
-        if done.returncode:
-            raise ZooError(f"ffmpeg could not write {path}: {done.stderr.decode(errors='replace').strip()[-300:]}")
-        write_atomically(path, made.read_bytes())

@@ -14,7 +14,7 @@ from torch import Tensor
 from datamodules.pictures import BadPictureError
 from zoo.cli.parser import CommandParser
 from zoo.cli.translate import find_pictures, pick_device, read
-from zoo.core.films import FILM_FORMATS, save_film
+from zoo.core.films import FILM_FORMATS, check_film, save_film
 from zoo.core.images import resize, save_png, to_pil
 from zoo.core.loading import load_translator
 from zoo.core.translator import Translator
@@ -129,10 +129,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     for name in ("count", "latents"):
         if getattr(options, name) < 1:
             raise ZooError(f"--{name} is {getattr(options, name)}; expected at least 1.")
-    if options.film not in FILM_FORMATS:
-        raise ZooError(
-            f"--film is {options.film}; Pillow, which encodes it, writes {', '.join(FILM_FORMATS)}. Other tools make a video of a .png."
-        )
+    check_film(options.film)
     return options
 
 

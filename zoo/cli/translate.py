@@ -1,4 +1,4 @@
-"""`lightning translate WEIGHTS IMAGES... [--output DIR]`: pictures in, translated pictures out."""
+"""`lightning translate WEIGHTS IMAGES... [--output DIR]`: pictures and films in, translated ones out."""
 
 from __future__ import annotations
 
@@ -6,23 +6,26 @@ import argparse
 import glob
 import inspect
 import sys
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from datamodules.pictures import BadPictureError, decode
 from zoo.callbacks.judging import gives_attention
+from zoo.cli.any_size import attend_any_size, translate_any_size
 from zoo.cli.lapses import named_styles, write_lapses
 from zoo.cli.parser import CommandParser
 from zoo.cli.sheets import sheet, thumbnail
 from zoo.cli.suggest import did_you_mean
-from zoo.core.images import from_uint8, resize, save_png
+from zoo.cli.videos import VIDEOS, film_ending, is_film, open_film, sized, tensor_of, translate_film
+from zoo.core.films import FILM_FORMATS, check_film, ffmpeg_library
+from zoo.core.images import save_png
 from zoo.core.translator import Translator
 from zoo.errors import ZooError
 from zoo.registry import ROOMS, room_class
@@ -64,11 +67,13 @@ class Job:
         picture: what is translated.
         outputs: files of the translations.
         maps: files of their attention maps; empty where none are asked for.
+        film: whether it is a film.
     """
 
     picture: Path
     outputs: tuple[Path, ...]
     maps: tuple[Path, ...] = ()
+    film: bool = False
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -81,7 +86,12 @@ def run(arguments: Sequence[str]) -> int:
         ZooError: something a person can mend.
     """
     options = parse(arguments)
-    pictures = find_pictures(options.images)
+    pictures = find_pictures(options.images, SUFFIXES if options.lapse is not None else SUFFIXES | VIDEOS)
+    films = {path: film_ending(path, options.film) for path in pictures if options.lapse is None and is_film(path)}
+    if films and options.attention is not None:
+        raise ZooError(f"--attention is for pictures, and {next(iter(films))} is a film: leave one of them out.")
+    if ".mp4" in films.values() or any(path.suffix.lower() in VIDEOS for path in films):
+        ffmpeg_library()
     model = load(options.checkpoint).to(pick_device(options.device))
     styles = choose_styles(model, options)
     domain = own_domain(model) if options.to is None else options.to
@@ -89,28 +99,23 @@ def run(arguments: Sequence[str]) -> int:
         return write_lapses(model, pictures, styles, options)
     labels = [style.label for style in styles]
     maps = None if options.attention is None else Path(options.attention or options.output)
-    jobs = plan(pictures, options.output, overwrite=options.overwrite, labels=labels, maps=maps)
+    jobs = plan(pictures, options.output, overwrite=options.overwrite, labels=labels, maps=maps, films=films)
     shown: list[list[Tensor]] = []
     failed = 0
     for number, job in enumerate(jobs, start=1):
+        row: list[Tensor] = []
         try:
-            source = read(job.picture, options.size)
+            for source, images, output in (film_translations if job.film else translations)(
+                model, job, styles, domain, options.size
+            ):
+                print(f"{number}/{len(jobs)}  {job.picture} -> {output}", flush=True)
+                row = row or [thumbnail(source)]
+                if len(shown) < SHEET_ROWS and len(row) <= SHEET_COLUMNS:
+                    row += [thumbnail(image.cpu()) for image in images]
         except BadPictureError as error:
             failed += 1
             print(f"lightning: left out {job.picture}: {error}", file=sys.stderr)
             continue
-        row = [thumbnail(source)]
-        for index, (style, output) in enumerate(zip(styles, job.outputs, strict=True)):
-            given = (model, source.to(model.device), domain)
-            if job.maps:
-                images: tuple[Tensor, ...] = attend_any_size(*given, **style.options)
-            else:
-                images = (translate_any_size(*given, **style.options),)
-            for image, path in zip(images, (output, *job.maps[index : index + 1]), strict=True):
-                save_png(image[0].cpu(), path)
-            print(f"{number}/{len(jobs)}  {job.picture} -> {output}", flush=True)
-            if len(shown) < SHEET_ROWS and len(row) <= SHEET_COLUMNS:
-                row += [thumbnail(image.cpu()) for image in images]
         if len(shown) < SHEET_ROWS:
             shown.append(row)
     if shown and options.sheet:
@@ -124,6 +129,32 @@ def run(arguments: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
+def translations(
+    model: Translator, job: Job, styles: Sequence[Style], domain: str, size: int | None
+) -> Iterator[tuple[Tensor, tuple[Tensor, ...], Path]]:
+    """Translate a picture in every style and write the files; yields the picture, what was made of it, and where it is."""
+    source = read(job.picture, size)
+    for index, (style, output) in enumerate(zip(styles, job.outputs, strict=True)):
+        given = (model, source.to(model.device), domain)
+        if job.maps:
+            images: tuple[Tensor, ...] = attend_any_size(*given, **style.options)
+        else:
+            images = (translate_any_size(*given, **style.options),)
+        for image, path in zip(images, (output, *job.maps[index : index + 1]), strict=True):
+            save_png(image[0].cpu(), path)
+        yield source, images, output
+
+
+def film_translations(
+    model: Translator, job: Job, styles: Sequence[Style], domain: str, size: int | None
+) -> Iterator[tuple[Tensor, tuple[Tensor, ...], Path]]:
+    """As `translations`, of a film; yields its first frame and that frame's translation."""
+    film = open_film(job.picture, size)
+    for style, output in zip(styles, job.outputs, strict=True):
+        source, image = translate_film(model, film, output, domain, **style.options)
+        yield source, (image,), output
+
+
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the command line.
 
@@ -133,7 +164,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = CommandParser(
         prog="lightning translate",
         synopsis="WEIGHTS IMAGES... [--output DIR]",
-        description="Translate pictures with a trained model.",
+        description="Translate pictures and films with a trained model.",
         epilog="Examples: lightning translate runs/cyclegan/<name> photos/*.jpg --output translated. In the style of a picture: "
         "lightning translate runs/gpunit/<name> photos --reference dog.jpg --output translated",
     )
@@ -141,12 +172,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "checkpoint",
         help="weights by name (lightning list --weights), a run's folder (its newest checkpoint), a checkpoint, or an official file",
     )
-    parser.add_argument("images", nargs="+", help="picture files, folders (searched through) and patterns")
+    parser.add_argument("images", nargs="+", help="pictures, films, folders (searched through) and patterns")
     parser.add_argument(
         "--output",
         type=Path,
         default=Path("translated"),
-        help="folder for the translations, PNG files (default: translated)",
+        help="folder for the translations, PNG files and films (default: translated)",
     )
     parser.add_argument("--to", help="domain to translate into (default: the room's own, mostly target)")
     parser.add_argument(
@@ -171,6 +202,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="FRAMES",
         help="write a time lapse of each picture instead, <name>_lapse.webp: so many frames from each of the styles to the next",
     )
+    parser.add_argument("--film", help=f"format of films: {', '.join(FILM_FORMATS)} (default: their own; lapses .webp)")
     parser.add_argument("--seed", type=int, help="of the random styles, the same for every picture (default: 0)")
     parser.add_argument(
         "--correspondence",
@@ -209,6 +241,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise ZooError(
             f"--lapse is {options.lapse}; expected at least 2 frames from one style to the next, such as --lapse 30."
         )
+    if options.film is not None:
+        check_film(options.film)
     if options.reference and (options.latents is not None or options.seed is not None):
         raise ZooError("--reference gives the style by exemplars and --latents by chance: leave one of them out.")
     if options.reference and options.truncation is not None:
@@ -311,8 +345,8 @@ def read_exemplars(given: Sequence[str]) -> list[tuple[str, Tensor]]:
     return list(found.items())
 
 
-def find_pictures(given: Sequence[str]) -> list[Path]:
-    """All pictures that files, folders and patterns mean, each once, in order.
+def find_pictures(given: Sequence[str], suffixes: Container[str] = frozenset(SUFFIXES)) -> list[Path]:
+    """All pictures that files, folders and patterns mean, each once, in order; in folders, files with one of the suffixes.
 
     Raises:
         ZooError: a word means no picture.
@@ -321,7 +355,7 @@ def find_pictures(given: Sequence[str]) -> list[Path]:
     for word in given:
         path = Path(word).expanduser()
         if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in suffixes and file.is_file())
         elif path.is_file():
             files = [path]
         else:
@@ -345,10 +379,11 @@ def plan(
     overwrite: bool,
     labels: Sequence[str] = ("",),
     maps: Path | None = None,
+    films: Mapping[Path, str] = MappingProxyType({}),
 ) -> list[Job]:
     """Where each translation goes: `<name>.png` or `<name>_<label>.png`, with the folder in front where two would share a name.
 
-    An attention map bears the name of its translation in another folder, and ends in `_attention` in the same.
+    Films have another ending. An attention map bears the name of its translation in another folder, and ends in `_attention` in the same.
 
     Args:
         pictures: to be translated.
@@ -356,6 +391,7 @@ def plan(
         overwrite: whether files that are there may be replaced.
         labels: of the styles; an empty one leaves no trace in the name.
         maps: the folder of attention maps; None for none.
+        films: the ending of each translated film, by the film.
 
     Raises:
         ZooError: a file is there already and `overwrite` is off; nothing was done yet.
@@ -371,14 +407,14 @@ def plan(
         for label in labels:
             name = free_name(picture, taken, f"_{label}" if label else "")
             taken.add(name)
-            outputs.append(output / f"{name}.png")
+            outputs.append(output / f"{name}{films.get(picture, '.png')}")
             if maps is None:
                 continue
             if beside:
                 name = free_name(picture, taken, f"_{label}_attention" if label else "_attention")
                 taken.add(name)
             attention.append(maps / f"{name}.png")
-        jobs.append(Job(picture, tuple(outputs), tuple(attention)))
+        jobs.append(Job(picture, tuple(outputs), tuple(attention), picture in films))
     files = [path for job in jobs for path in (*job.outputs, *job.maps)]
     there = [path for path in [*files, output / SHEET] if path.exists()]
     if there and not overwrite:
@@ -403,62 +439,7 @@ def read(picture: Path, size: int | None) -> Tensor:
     Raises:
         BadPictureError: the file is no picture or is damaged.
     """
-    image = from_uint8(torch.from_numpy(decode(picture).copy()).permute(2, 0, 1)[None])
-    if size is None:
-        return image
-    height, width = image.shape[-2:]
-    scale = size / min(height, width)
-    return resize(image, max(1, round(height * scale)), max(1, round(width * scale))).clamp(-1, 1)
-
-
-def translate_any_size(model: Translator, image: Tensor, to: str, **options: Any) -> Tensor:
-    """Translate a picture of any size: it is padded by mirroring to sides the networks can take, and cut back after.
-
-    What a room gives that works at one size alone is left at that size.
-
-    Args:
-        model: the translator.
-        image: `1 3 h w` in [-1, 1].
-        to: the domain to translate into.
-        **options: further keywords of `translate`.
-    """
-    padded = pad_to_size(model, image)
-    return cut_back(model.translate(padded, to=to, **options), padded, image)
-
-
-def attend_any_size(model: Translator, image: Tensor, to: str, **options: Any) -> tuple[Tensor, Tensor]:
-    """Translate a picture of any size as `translate_any_size` does, by a model that gives attention maps.
-
-    Returns:
-        The translation, and the attention as a grey picture `1 1 h w` in [-1, 1], white where the picture was repainted.
-    """
-    padded = pad_to_size(model, image)
-    translation, attention = model.translate(padded, to=to, return_attention=True, **options)  # type: ignore[call-arg]
-    return cut_back(translation, padded, image), cut_back(2 * attention - 1, padded, image)
-
-
-def pad_to_size(model: Translator, image: Tensor) -> Tensor:
-    """Mirror a picture `1 3 h w` at its right and lower edge until its sides are what a model's networks can take."""
-    height, width = image.shape[-2:]
-    least = [max(side, model.smallest_size) for side in (width, height)]
-    right, below = (
-        wanted + -wanted % model.size_multiple - side for wanted, side in zip(least, (width, height), strict=True)
-    )
-    padded = image
-    while right or below:  # a mirror reaches no further than the picture itself
-        step_right, step_below = min(right, padded.shape[-1] - 1), min(below, padded.shape[-2] - 1)
-        mode = "reflect" if (step_right or not right) and (step_below or not below) else "replicate"
-        if mode == "replicate":
-            step_right, step_below = right, below
-        padded = F.pad(padded, (0, step_right, 0, step_below), mode=mode)
-        right, below = right - step_right, below - step_below
-    return padded
-
-
-def cut_back(result: Tensor, padded: Tensor, image: Tensor) -> Tensor:
-    """Cut what a model made of a padded picture to the picture's size, unless it is of a size of its own."""
-    height, width = image.shape[-2:]
-    return result[..., :height, :width] if result.shape[-2:] == padded.shape[-2:] else result
+    return sized(tensor_of(decode(picture)), size)
 
 
 def pick_device(name: str) -> torch.device:

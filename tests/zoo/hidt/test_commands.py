@@ -113,7 +113,8 @@ def test_a_time_lapse_goes_from_style_to_style(run: Run, tmp_path: Path, styles:
         assert np.abs(frame - own).mean() < 16
         assert np.abs(frame - own).mean() < np.abs(frame - other).mean()
     assert lightning(*command) == 2, "nothing is overwritten unasked"
-    assert lightning(*command, "--overwrite") == 0
+    assert lightning(*command, "--overwrite", "--film", ".gif") == 0
+    assert {file.name for file in (tmp_path / "out").glob("*.gif")} == {"000_lapse.gif", "001_lapse.gif"}
 
 
 def test_what_other_rooms_cannot_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

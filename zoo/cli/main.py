@@ -29,6 +29,7 @@ OWN_MODULES = frozenset(
         "labels",
         "doctor",
         "export",
+        "playground",
         "download",
     }
 )

@@ -24,6 +24,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "compare": "put several runs side by side",
         "styles": "grids and a film of a model of many domains and styles",
         "single": "models of one picture: sample, animate, harmonize, edit, paint, enlarge",
+        "playground": "a page in the browser: choose weights, drop a picture",
         "export": "write a model as a program, for ONNX or as plain weights, and check it",
     },
     "Make data": {

@@ -106,7 +106,7 @@ def browser(folder: Path, width: int = 1200, height: int = 900) -> Iterator[Brow
         lines = iter(driver.stdout.readline, "")
         port = next(line.rstrip(".\n").split()[-1] for line in lines if "started successfully on port" in line)
         settings = {"download.default_directory": str(folder / "downloads")}
-        window = Browser(f"http://127.0.0.1:{port}", {"binary": program, "args": words, "prefs": settings})
+        window = _started(f"http://127.0.0.1:{port}", {"binary": program, "args": words, "prefs": settings})
         try:
             yield window
         finally:
@@ -115,6 +115,17 @@ def browser(folder: Path, width: int = 1200, height: int = 900) -> Iterator[Brow
         driver.terminate()
         driver.wait()
         driver.stdout.close()
+
+
+def _started(driver: str, options: dict[str, Any], attempts: int = 3) -> Browser:
+    """A window; on a busy machine a browser may take longer to start than its driver waits, so it is tried again."""
+    for _ in range(attempts - 1):
+        try:
+            return Browser(driver, options)
+        except RuntimeError as error:
+            if "session not created" not in str(error):
+                raise
+    return Browser(driver, options)
 
 
 def _ask(url: str, content: object = None, method: str = "") -> Any:

@@ -23,7 +23,7 @@ from zoo.core.translator import Translator
 
 VIDEOS = {".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi"}
 ANIMATED = {".gif", ".webp"}
-ONLY_FILES = ["-protocol_whitelist", "file"]  # a video must not name other files or servers
+ONLY_FILES = ["-protocol_whitelist", "file"]  # what a video says must not make ffmpeg ask a server
 
 
 @dataclass(frozen=True)

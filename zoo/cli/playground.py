@@ -332,7 +332,7 @@ def layout(gradio: ModuleType, workshop: Workshop) -> Any:
         try:
             model = workshop.model(name)
         except (ZooError, DataError) as error:
-            raise gradio.Error(str(error), print_exception=False) from error
+            raise gradio.Error(str(error), title="These weights do not do", print_exception=False) from error
         domains = workshop.domains(model)
         takes = "reference" in keywords(model)
         return [
@@ -351,7 +351,7 @@ def layout(gradio: ModuleType, workshop: Workshop) -> Any:
         try:
             made, attention = workshop.translate(name, picture, exemplar, to, seed)
         except (ZooError, DataError) as error:
-            raise gradio.Error(str(error), print_exception=False) from error
+            raise gradio.Error(str(error), title="No translation", print_exception=False) from error
         return [str(made), attention and str(attention), gradio.update(value=str(made), interactive=True)]
 
     first = next(iter(workshop.choices))
@@ -397,7 +397,7 @@ def layout(gradio: ModuleType, workshop: Workshop) -> Any:
         weights.change(described, weights, changed, **quiet)
         page.load(described, weights, changed, **quiet)
         asked = [weights, picture, exemplar, to, seed]
-        go.click(translated, asked, [result, attention, download], **quiet)
+        go.click(translated, asked, [result, attention, download], show_progress_on=result, **quiet)
     return page
 
 

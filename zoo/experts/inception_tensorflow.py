@@ -6,6 +6,7 @@ too. Scores come close to those of TensorFlow's own graph, and are not to be mix
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from torchvision.models.inception import InceptionA, InceptionC, InceptionE
 from zoo.errors import ZooError
 from zoo.experts.expert import Expert
 from zoo.weights.fetch import fetch
-from zoo.weights.files import read_file, state_of
+from zoo.weights.files import read_file, some_names, state_of
 
 WEIGHTS = "inception_tensorflow"
 SIDE = 299
@@ -76,22 +77,41 @@ class TensorFlowInception(Expert):
         self.network = network
         self.freeze()
         if pretrained:
-            self.load_weights(state_of(read_file(fetch(WEIGHTS))) or {})
+            self.load_weights(fetch(WEIGHTS))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Give features `b 2048` of pictures uint8 b 3 h w."""
-        scaled = F.interpolate(image.float() / 255, (SIDE, SIDE), mode="bilinear", align_corners=False)
-        return self.network(2 * scaled - 1)
+        """Give features `b 2048` of pictures uint8 b 3 h w, or of what `prepare` made of pictures of any sizes."""
+        return self.network(prepare(image) if image.dtype == torch.uint8 else image)
 
-    def load_weights(self, state: Mapping[str, Tensor]) -> None:
-        """Load pytorch-fid's layout.
+    def load_weights(self, weights: Path | Mapping[str, Tensor]) -> None:
+        """Load pytorch-fid's layout, every entry of it and no other.
 
         Raises:
-            ZooError: it is another network's.
+            ZooError: it is another network's, or no file of weights.
         """
+        content = read_file(weights) if isinstance(weights, Path) else weights
+        state = state_of(content)
+        if state is None:
+            raise ZooError(f"{weights} does not hold pytorch-fid's Inception: it holds {some_names(content)}.")
+        if unknown := [key for key in state if key.startswith("AuxLogits.")]:
+            raise ZooError(
+                f"This is torchvision's Inception v3 ({unknown[0]}), and not TensorFlow's, by which FID is defined. Take the "
+                f"published file: lightning download {WEIGHTS}"
+            )
         names = {key: f"classifier.{key[3:]}" if key.startswith("fc.") else f"network.{key}" for key in state}
         counts = {key: value for key, value in self.own_state().items() if key.endswith("num_batches_tracked")}
         ours = {names[key]: value for key, value in state.items()}
-        if not ours:
-            raise ZooError("These are no weights of Inception: there are none at all.")
         self.load_own({**counts, **ours})  # old files don't count batches
+
+
+def prepare(image: Tensor) -> Tensor:
+    """Bring pictures to what the network sees, as pytorch-fid does: bilinearly and without antialiasing, whatever their size.
+
+    Args:
+        image: uint8 b 3 h w.
+
+    Returns:
+        b 3 299 299 in [-1, 1].
+    """
+    scaled = F.interpolate(image.float() / 255, (SIDE, SIDE), mode="bilinear", align_corners=False)
+    return 2 * scaled - 1

@@ -54,7 +54,7 @@ def missing_weights(source: str, option: str = "", catalogue: Mapping[str, Weigh
     elsewhere = f", or give the file's place: {option} PATH" if option else ""
     return [
         f"{entry.file} ({source}) is not on this machine, and {reason}. {advice}. Without one: get it elsewhere from {entry.page}, "
-        f"and put it into {path.parent} as {path.name}{elsewhere}."
+        f"and put it into {path.parent} as {path.name} ({entry.expected}){elsewhere}."
     ]
 
 

@@ -50,7 +50,7 @@ def test_what_cannot_be_had_comes_with_what_to_type(monkeypatch: pytest.MonkeyPa
     assert "With a network: lightning download net." in said
     assert f"get it elsewhere from {first}, and put it into {home / 'weights'} as net.pth" in said
     assert said.endswith(f"or give the file's place: {OPTION} PATH.")
-    assert missing(first, option="")[0].endswith("as net.pth.")
+    assert missing(first, option="")[0].endswith("as net.pth (SHA-256 not published).")
 
     monkeypatch.setenv("ZOO_OFFLINE", "1")
     with serve({}) as server:

@@ -16,7 +16,8 @@ from golden.golden import fit as fit_golden
 from zoo.blocks.single_image import MASK_RADII, gradient_penalty, soft_mask
 from zoo.callbacks.grow_scales import GrowScales
 from zoo.core.images import from_uint8
-from zoo.metrics.sifid import PatchFeatures, frechet_distance, moments, sifid
+from zoo.metrics.frechet import frechet_distance
+from zoo.metrics.sifid import PatchFeatures, moments, sifid
 from zoo.singan import Discriminator, Generator, SinGAN
 from zoo.singan.pyramid import passes, plan, pyramid
 

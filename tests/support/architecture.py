@@ -19,7 +19,7 @@ FRONT_DOOR = {
 }
 BEHIND_THE_DOOR = {
     *("zoo.cli.fit", "zoo.cli.translate", "zoo.cli.compare", "zoo.cli.sampler", "zoo.cli.generate"),
-    *("zoo.cli.doctor", "zoo.cli.export", "zoo.cli.playground"),
+    *("zoo.cli.doctor", "zoo.cli.evaluate", "zoo.cli.export", "zoo.cli.playground"),
     *("zoo.cli.styles", "zoo.cli.align", "zoo.cli.single", "zoo.cli.directions", "zoo.cli.labels"),
     *("zoo.core.files", "zoo.weights.fetch", "zoo.weights.catalogue", "zoo.weights.data_sets", "zoo.weights.load"),
     *("zoo.weights.shipped", "zoo.weights.celeba", "zoo.core.translator"),

@@ -27,7 +27,7 @@ Differences:
     - The gradient penalty counts in the range [0, 1] of the digits.
     - The official norm `bn_2`, which no pass goes through, is left out.
     - Classifiers are scikit-learn's, as in the official script: KNeighborsClassifier with one neighbour, and LinearSVC with C = 0.02
-      and at most 5,000 iterations, of the primal problem (`python -m zoo.metrics.digit_codes`).
+      and at most 5,000 iterations, of the primal problem (`lightning evaluate RUN --protocol digit-codes`).
 
 Checkpoints:
     none were published. Files of the official layout are read by `zoo.weights.alae`, tested on files built in that layout.

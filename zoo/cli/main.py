@@ -20,6 +20,7 @@ OWN_MODULES = frozenset(
     {
         "translate",
         "compare",
+        "evaluate",
         "sampler",
         "styles",
         "align",

@@ -16,6 +16,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "validate": "measure a checkpoint on the validation data",
         "test": "measure a checkpoint on the test data",
         "predict": "translate a whole data set",
+        "evaluate": "measure a model, or two folders, by a named protocol: FID, KID, LPIPS, the judge",
         "sampler": "fit the style sampler of a finished checkpoint",
         "directions": "find directions that change attributes of pictures, for ALAE",
     },

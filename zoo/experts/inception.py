@@ -23,7 +23,6 @@ from zoo.weights.files import read_file, some_names, state_of
 
 WEIGHTS = "inception_v3"
 SIDE = 299  # of the pictures that the network was trained with
-FEATURES = 2048
 
 
 class InceptionFeatures(Expert):
@@ -33,16 +32,12 @@ class InceptionFeatures(Expert):
         pretrained: fetch the published ImageNet weights ("inception_v3" of zoo.weights); otherwise they are random, the same every time,
             for `load_weights` to replace.
 
-    Attributes:
-        num_features: 2048.
-
     Raises:
         ZooError: the weights cannot be had.
     """
 
     def __init__(self, pretrained: bool = False) -> None:
         super().__init__()
-        self.num_features = FEATURES
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # the same in every process
             # As the official measurement does, without torchvision's own change of the input's range.

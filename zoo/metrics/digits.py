@@ -1,6 +1,6 @@
 """Digit adaptation: how well does a classifier of the target read, that learned from translated digits of the source alone?
 
-    python -m zoo.metrics.digits RUN --seeds 0 1 2
+    lightning evaluate RUN --protocol digits --seeds 0 1 2
 
 translates every labelled training digit of the source by the run's model, through `translate` and nothing else, trains a classifier on
 the translations and the sources' labels, and tests it on the target's test digits. Beside it stand what it has to beat, the same
@@ -17,26 +17,17 @@ Papers differ from this protocol. SAT trains a classifier on translations, as he
 discriminator, and reports the best of many tests.
 """
 
-import inspect
-import json
 import statistics
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
-from jsonargparse import ArgumentParser, Namespace
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from datamodules.digit_files import CLASSES
 from datamodules.digits import DOMAINS, Digits
-from datamodules.errors import DataError
-from zoo.core.files import write_atomically
 from zoo.core.images import from_uint8, to_uint8
-from zoo.core.loading import find_checkpoint, load_translator
 from zoo.core.translator import Translator
 from zoo.errors import ZooError
 
@@ -48,7 +39,6 @@ KEPT = "kept in translation"
 
 Domain = Literal["source", "target"]
 
-_UNUSED = {"batch_size", "workers", "download"}  # arguments of Digits that are for training
 _EVALUATED_AT_ONCE = 500
 
 
@@ -259,111 +249,3 @@ def format_report(report: Mapping[str, Any]) -> str:
         lines.append(f"{title:34}{statistics.mean(values):>8.4f}{spread:>8}{cells}")
     lines.append(f"Each classifier saw {report['iterations']} batches of {report['batch_size']}.")
     return "\n".join(lines)
-
-
-def settings_of(path: Path) -> dict[str, Any]:
-    """The arguments of `Digits` that a configuration file holds: a run's config.yaml, or an overlay.
-
-    Raises:
-        ZooError: there is no such file, or its data are not digits.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ZooError(f"{path} cannot be read as YAML: {' '.join(str(error).split())[:200]}") from error
-    data = content.get("data") if isinstance(content, dict) else None
-    name = data.get("class_path") if isinstance(data, dict) else None
-    if not isinstance(data, dict) or name not in {"datamodules.Digits", "datamodules.digits.Digits", "Digits"}:
-        raise ZooError(
-            f"{path} is about {name or 'no data'}, and digits are measured here. Give a file with data.class_path "
-            "datamodules.Digits: --config configs/data/digits_mnist2usps.yaml"
-        )
-    return dict(data.get("init_args") or {})
-
-
-def command_line() -> ArgumentParser:
-    """The parser: our own options, and every argument of `Digits` that matters here as `--data.<name>`."""
-    parser = ArgumentParser(
-        prog="python -m zoo.metrics.digits",
-        description="Train digit classifiers on translated sources, and test them on the target.",
-    )
-    parser.add_argument(
-        "run", nargs="?", type=Path, help="run or checkpoint of a translator; without it, what it has to beat alone"
-    )
-    parser.add_argument("--config", type=Path, help="YAML file about the digits; by default the run's config.yaml")
-    parser.add_argument("--to", choices=DOMAINS, default="target", help="domain to translate into")
-    parser.add_argument("--on", choices=("test", "validation"), default="test", help="digits to read")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="classifiers to train")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one training of each per seed")
-    parser.add_argument("--iterations", type=int, default=1000, help="batches per classifier")
-    parser.add_argument("--batch_size", type=int, default=64, help="digits per batch")
-    parser.add_argument("--device", default="cpu", help="where to compute, such as cuda")
-    parser.add_argument("--output", type=Path, help="JSON file for the figures")
-    parser.add_class_arguments(Digits, "data", skip=_UNUSED)
-    return parser
-
-
-def parse(arguments: Sequence[str] | None) -> tuple[Namespace, Digits]:
-    """Parse the command line, on top of what the run's configuration or a file says about the digits.
-
-    Raises:
-        ZooError: there is no such run or file, or it is not about digits.
-        DataError: an argument of `Digits` cannot be right.
-    """
-    parser = command_line()
-    options = parser.parse_args(arguments)
-    written = options.config
-    if written is None and options.run is not None:
-        checkpoint = find_checkpoint(options.run)
-        written = checkpoint.absolute().parents[1] / "config.yaml"
-        if not written.is_file():
-            raise ZooError(
-                f"There is no {written} that says which digits {checkpoint.name} was trained on. Type "
-                "--config configs/data/digits_mnist2usps.yaml"
-            )
-    if written is not None:
-        settings = settings_of(written)
-        if unknown := sorted(set(settings) - set(inspect.signature(Digits).parameters)):
-            raise ZooError(f"{written}: datamodules.Digits has no argument {unknown[0]!r} (any more).")
-        parser.set_defaults({f"data.{name}": value for name, value in settings.items() if name not in _UNUSED})
-        options = parser.parse_args(arguments)
-    return options, Digits(**options.data.as_dict())
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print.
-
-    Args:
-        arguments: of the command line; those of the process when None.
-
-    Returns:
-        0, or 2 if a person has something to mend.
-    """
-    try:
-        options, data = parse(arguments)
-        model = None
-        if options.run is not None:
-            model = load_translator(options.run).to(options.device)
-        report = measure(
-            data,
-            model,
-            to=options.to,
-            on=options.on,
-            rows=options.rows,
-            seeds=options.seeds,
-            iterations=options.iterations,
-            batch_size=options.batch_size,
-            device=options.device,
-            say=lambda line: print(line, file=sys.stderr, flush=True),
-        )
-        if options.output is not None:
-            write_atomically(options.output, json.dumps(report, indent=1).encode())
-    except (ZooError, DataError) as error:
-        print(f"digits: {error}", file=sys.stderr)
-        return 2
-    print(format_report(report))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """StarGAN v2's evaluation, for any room that translates between several domains in many styles.
 
-    python -m zoo.metrics.domain_protocol RUN --train data/afhq/train --test data/afhq/val --kinds latent reference
+    lightning evaluate RUN --protocol starganv2 --train data/afhq/train --test data/afhq/val
 
 For every ordered pair of different domains, all test pictures of the first are translated into the second, ten times each: in
 random styles (a new latent for each picture and each time), or in the styles of test pictures of the second.
@@ -17,8 +17,6 @@ command says what is missing. `--figures lpips` or `--figures fid` measures one 
 """
 
 import inspect
-import json
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations
@@ -26,23 +24,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jsonargparse import ArgumentParser
 from torch import Tensor
-from torchmetrics.image.fid import FrechetInceptionDistance
 
-from datamodules.class_folders import class_pictures
 from datamodules.domain_crops import CropAndResize
-from datamodules.errors import DataError
 from datamodules.pictures import decode
-from zoo.core.files import write_atomically
 from zoo.core.images import from_uint8
-from zoo.core.loading import load_translator
 from zoo.core.translator import Translator
 from zoo.errors import ZooError
 from zoo.experts.inception import WEIGHTS as INCEPTION
-from zoo.experts.inception import InceptionFeatures, prepare
-from zoo.experts.lpips import LPIPS
-from zoo.weights.preflight import missing_weights
+from zoo.experts.inception import prepare
+from zoo.metrics.frechet import Gaussian
 
 Kind = Literal["latent", "reference"]
 Figure = Literal["fid", "lpips"]
@@ -57,7 +48,7 @@ class Measures:
 
     Attributes:
         lpips: distances b of two batches of pictures b 3 h w.
-        features: features b n of prepared pictures, with an attribute `num_features`.
+        features: features b n of prepared pictures.
     """
 
     lpips: Callable[[Tensor, Tensor], Tensor] | None
@@ -168,11 +159,11 @@ def measure(
     for kind in kinds:
         pairs: dict[str, dict[str, float]] = {"lpips": {}, "fid": {}}
         for target in domains:
-            distance = _real_side(measures, train[target], int(getattr(model, "image_size", 256)), batch)
+            real = _real_side(measures, train[target], int(getattr(model, "image_size", 256)), batch)
             for source, _ in (pair for pair in permutations(domains, 2) if pair[1] == target):
                 generator = torch.Generator().manual_seed(seed)
                 found = _measure_pair(
-                    model, test[source], test[target], target, kind, measures, distance, outputs, batch, generator
+                    model, test[source], test[target], target, kind, measures, real, outputs, batch, generator
                 )
                 for figure, value in found.items():
                     pairs[figure][f"{source}2{target}"] = value
@@ -183,15 +174,18 @@ def measure(
     return report
 
 
-def _real_side(measures: Measures, train: Folder, size: int, batch: int) -> FrechetInceptionDistance | None:
+def _real_side(measures: Measures, train: Folder, size: int, batch: int) -> Gaussian | None:
     if measures.features is None:
         return None
-    distance = FrechetInceptionDistance(feature=measures.features, reset_real_features=False)
-    device = next((parameter.device for parameter in measures.features.parameters()), torch.device("cpu"))
-    distance = distance.to(device)
+    real = Gaussian()
     for images in train.batches(batch):
-        distance.update(prepare(images, size).to(device), real=True)
-    return distance
+        real.add(_features(measures.features, images, size))
+    return real
+
+
+def _features(network: torch.nn.Module, images: Tensor, size: int) -> Tensor:
+    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    return network(prepare(images, size).to(device))
 
 
 def _measure_pair(
@@ -201,7 +195,7 @@ def _measure_pair(
     target: str,
     kind: Kind,
     measures: Measures,
-    distance: FrechetInceptionDistance | None,
+    real: Gaussian | None,
     outputs: int,
     batch: int,
     generator: torch.Generator,
@@ -209,8 +203,7 @@ def _measure_pair(
     raw = {"clamp": False} if "clamp" in inspect.signature(type(model).translate).parameters else {}
     exemplars = references.shuffled(batch, generator)
     groups: list[Tensor] = []
-    if distance is not None:
-        distance.reset()
+    generated = Gaussian()
     for images in sources.batches(batch):
         group = []
         for _ in range(outputs):
@@ -222,79 +215,13 @@ def _measure_pair(
             image = images[: len(style)].to(model.device)
             made = model.translate(image, to=target, **{kind: style.to(model.device)}, **raw).float()
             group.append(made)
-            if distance is not None:
-                distance.update(prepare(made, made.shape[2]).to(distance.device), real=False)
+            if measures.features is not None:
+                generated.add(_features(measures.features, made, made.shape[2]))
         if measures.lpips is not None:
             groups.append(group_distance(measures.lpips, group))
     found = {}
     if groups:
         found["lpips"] = float(torch.stack(groups).mean())
-    if distance is not None:
-        found["fid"] = float(distance.compute())
+    if real is not None:
+        found["fid"] = real.distance(generated)
     return found
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print.
-
-    Args:
-        arguments: of the command line; those of the process when None.
-
-    Returns:
-        0, or 2 if a person has something to mend.
-    """
-    parser = ArgumentParser(
-        prog="python -m zoo.metrics.domain_protocol", description="StarGAN v2's evaluation: FID and LPIPS."
-    )
-    parser.add_argument("run", type=Path, help="run or checkpoint of a translator between several domains")
-    parser.add_argument("--train", type=Path, required=True, help="training pictures, a folder per domain")
-    parser.add_argument("--test", type=Path, required=True, help="test pictures, a folder per domain")
-    parser.add_argument(
-        "--kinds", nargs="+", choices=("latent", "reference"), default=["latent", "reference"], help="styles"
-    )
-    parser.add_argument(
-        "--figures", nargs="+", choices=("fid", "lpips"), default=["fid", "lpips"], help="what to measure"
-    )
-    parser.add_argument("--outputs", type=int, default=OUTPUTS, help="translations of each picture")
-    parser.add_argument("--batch", type=int, default=BATCH, help="pictures at a time")
-    parser.add_argument("--seed", type=int, default=0, help="of latents and of the order of references")
-    parser.add_argument("--device", default="cpu", help="where to compute, such as cuda")
-    parser.add_argument("--output", type=Path, help="JSON file for the figures")
-    options = parser.parse_args(arguments)
-    try:
-        if missing := [line for figure in options.figures for line in missing_weights(NEEDS[figure])]:
-            raise ZooError(" ".join(missing))
-        model = load_translator(options.run).to(options.device)
-        require_protocol(model, options.kinds)
-        size = int(getattr(model, "image_size", 256))
-        train, test = (
-            {name: Folder(paths, size) for name, paths in class_pictures(root, argument).items()}
-            for root, argument in ((options.train, "train"), (options.test, "test"))
-        )
-        measures = Measures(
-            LPIPS(pretrained=True).to(options.device) if "lpips" in options.figures else None,
-            InceptionFeatures(pretrained=True).to(options.device) if "fid" in options.figures else None,
-        )
-        report = measure(
-            model,
-            train,
-            test,
-            measures,
-            kinds=options.kinds,
-            outputs=options.outputs,
-            batch=options.batch,
-            seed=options.seed,
-            say=lambda line: print(line, file=sys.stderr, flush=True),
-        )
-        if options.output is not None:
-            write_atomically(options.output, json.dumps(report, indent=1).encode())
-    except (ZooError, DataError) as error:
-        print(f"domain_protocol: {error}".replace("--data.", "--"), file=sys.stderr)
-        return 2
-    for kind, figures in report.items():
-        print(f"{kind}: " + ", ".join(f"{name} {values['mean']:.4f}" for name, values in figures.items()))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

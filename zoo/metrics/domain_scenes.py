@@ -1,6 +1,6 @@
 """The judge of rendered scenes over all ordered pairs of domains, by references and by chance.
 
-    python -m zoo.metrics.domain_scenes RUN --count 32 --outputs 10
+    lightning evaluate RUN --protocol judge-domains --count 32 --outputs 10
 
 For every ordered pair of a model's domains, scenes of the first are translated into the second: once in the style of a scene of the
 second, and several times in random styles. All are scenes of the test. Beside the judge's figures (`zoo.metrics.judge`):
@@ -10,23 +10,16 @@ second, and several times in random styles. All are scenes of the test. Beside t
   in as many styles of the data: what a model can hope for.
 """
 
-import json
-import sys
 from collections.abc import Callable, Sequence
 from itertools import permutations
 from math import sqrt
-from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentParser
 from torch import Tensor
 
-from datamodules.errors import DataError
 from datamodules.scenes import FIRST_SAMPLE, Scene, Scenes
-from zoo.core.files import write_atomically
 from zoo.core.images import from_uint8
-from zoo.core.loading import load_translator
 from zoo.core.translator import Translator
 from zoo.errors import ZooError
 from zoo.metrics.domain_protocol import require_protocol
@@ -152,49 +145,3 @@ def format_measures(measures: dict[str, Any]) -> str:
         )
     )
     return "\n".join(lines)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print.
-
-    Args:
-        arguments: of the command line; those of the process when None.
-
-    Returns:
-        0, or 2 if a person has something to mend.
-    """
-    parser = ArgumentParser(
-        prog="python -m zoo.metrics.domain_scenes",
-        description="Judge translations of scenes over all ordered pairs of domains.",
-    )
-    parser.add_argument("run", type=Path, help="run or checkpoint of a translator between several looks of the scenes")
-    parser.add_argument("--count", type=int, default=COUNT, help="scenes of each pair")
-    parser.add_argument("--outputs", type=int, default=OUTPUTS, help="random styles of each scene")
-    parser.add_argument("--seed", type=int, default=0, help="of the random styles")
-    parser.add_argument("--data_seed", type=int, default=0, help="of the scenes")
-    parser.add_argument("--device", default="cpu", help="where to compute, such as cuda")
-    parser.add_argument("--output", type=Path, help="JSON file for the figures")
-    options = parser.parse_args(arguments)
-    try:
-        model: Any = load_translator(options.run).to(options.device)
-        domains = tuple(require_protocol(model, ["latent", "reference"]))
-        data = Scenes(task="domains", domains=domains, size=int(model.image_size), seed=options.data_seed)
-        measures = measure(
-            model,
-            data,
-            count=options.count,
-            outputs=options.outputs,
-            seed=options.seed,
-            say=lambda line: print(line, file=sys.stderr, flush=True),
-        )
-        if options.output is not None:
-            write_atomically(options.output, json.dumps(measures, indent=1).encode())
-    except (ZooError, DataError) as error:
-        print(f"domain_scenes: {error}", file=sys.stderr)
-        return 2
-    print(format_measures(measures))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """Accuracy of maps that were made from satellite pictures, of which the true maps are known.
 
-    python -m zoo.metrics.map_accuracy RUN --source data/maps/testA --target data/maps/testB
+    lightning evaluate RUN --protocol map --source data/maps/testA --target data/maps/testB
 
 UNIT measures so what its weight sharing and its cycle are worth: a pixel is right where its colour is within 16 (of 0 to 255) of the
 true map's; the figure is the share of right pixels, averaged over pictures. Only the way to the maps is measured: many satellite pictures
@@ -15,10 +15,7 @@ that makes faultless maps and does not look. The paper trained on the train spli
 test pictures, without pairs (zoo/unit.yaml), so the maps, though not which is whose, were seen.
 """
 
-import argparse
-import json
 import re
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -26,13 +23,10 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from datamodules.errors import DataError
 from datamodules.folders import find_pictures
 from datamodules.pictures import decode
 from datamodules.preprocess import Interpolation, Transform
-from zoo.core.files import write_atomically
 from zoo.core.images import from_uint8, to_uint8
-from zoo.core.loading import load_translator
 from zoo.core.translator import Translator
 from zoo.errors import ZooError
 
@@ -167,57 +161,3 @@ def format_report(report: dict[str, Any]) -> str:
     for row, readings in report["accuracy"].items():
         lines.append(f"{row:24}" + "".join(f"{readings[reading]:>14.4f}" for reading in READINGS))
     return "\n".join(lines)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and print.
-
-    Args:
-        arguments: of the command line; those of the process when None.
-
-    Returns:
-        0, or 2 if a person has something to mend.
-    """
-    parser = argparse.ArgumentParser(
-        prog="python -m zoo.metrics.map_accuracy",
-        description="Compare maps made from satellite pictures with the true ones.",
-    )
-    parser.add_argument(
-        "run", nargs="?", type=Path, help="run or checkpoint of a translator; without it, what it has to beat alone"
-    )
-    parser.add_argument("--source", default="data/maps/testA", help="folder of the satellite pictures")
-    parser.add_argument("--target", default="data/maps/testB", help="folder of their true maps, under the same names")
-    parser.add_argument(
-        "--size", type=int, default=256, help="side that pictures are brought to: the one of the training"
-    )
-    parser.add_argument(
-        "--interpolation", choices=get_args(Interpolation), default="bicubic", help="filter of the resize"
-    )
-    parser.add_argument(
-        "--tolerance", type=float, default=TOLERANCE, help="largest difference that counts as right, of 0 to 255"
-    )
-    parser.add_argument("--device", default="cpu", help="where to translate, such as cuda")
-    parser.add_argument("--output", type=Path, help="JSON file for the figures")
-    options = parser.parse_args(arguments)
-    try:
-        pairs = find_pairs(options.source, options.target)
-        model = None if options.run is None else load_translator(options.run).to(options.device)
-        report = measure(
-            pairs,
-            model,
-            size=options.size,
-            interpolation=options.interpolation,
-            tolerance=options.tolerance,
-            say=lambda line: print(line, file=sys.stderr, flush=True),
-        )
-        if options.output is not None:
-            write_atomically(options.output, json.dumps(report, indent=1).encode())
-    except (ZooError, DataError) as error:
-        print(f"map_accuracy: {error}", file=sys.stderr)
-        return 2
-    print(format_report(report))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,11 +7,9 @@ Two readings: `code`, the released code's 64 channels before the first pooling; 
 pooling. The released code reads PNG files as values up to 1 and divides them by 255 once more, and pairs files by the order that a folder
 lists them in; here pictures are scaled by their own range and paired by name.
 
-    python -m zoo.metrics.sifid picture.png samples
+    lightning evaluate --protocol sifid --real picture.png --generated samples
 """
 
-import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -25,6 +23,7 @@ from datamodules.pictures import decode
 from zoo.core.images import from_uint8
 from zoo.errors import ZooError
 from zoo.experts.expert import Expert
+from zoo.metrics.frechet import frechet_distance
 from zoo.weights.fetch import fetch
 from zoo.weights.files import read_file, some_names, state_of
 
@@ -115,17 +114,6 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor]:
     return samples.mean(1), torch.cov(samples)
 
 
-def frechet_distance(mean: Tensor, covariance: Tensor, other_mean: Tensor, other_covariance: Tensor) -> Tensor:
-    """The squared Frechet distance of two normal distributions.
-
-    The trace of the root of A B is the sum of the roots of A B's eigenvalues, which are those of a B a for a the root of A.
-    """
-    values, vectors = torch.linalg.eigh(covariance)
-    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
-    inner = torch.linalg.eigvalsh(root @ other_covariance @ root).clamp(min=0).sqrt().sum()
-    return (mean - other_mean).square().sum() + covariance.trace() + other_covariance.trace() - 2 * inner
-
-
 @torch.no_grad()
 def sifid(features: PatchFeatures, picture: Tensor, other: Tensor) -> Tensor:
     """SIFID of two pictures 1 3 h w in [-1, 1], which may differ in size."""
@@ -164,28 +152,3 @@ def read(path: Path) -> Tensor:
 def measure(features: PatchFeatures, pairs: Sequence[tuple[Path, Path]]) -> Mapping[Path, float]:
     """SIFID of each generated picture with its real one."""
     return {fake: float(sifid(features, read(real), read(fake))) for real, fake in pairs}
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print SIFID of files or folders; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m zoo.metrics.sifid", description="SIFID of pictures and their mean."
-    )
-    parser.add_argument("real", type=Path, help="the training picture, or a folder of them")
-    parser.add_argument("fake", type=Path, help="generated pictures, paired with the real ones by name")
-    parser.add_argument("--reading", choices=DEPTH, default="code", help="64 channels (code) or 192 (paper)")
-    parser.add_argument("--weights", type=Path, help="torchvision's inception_v3 file (default: downloaded)")
-    options = parser.parse_args(arguments)
-    pairs = pairs_of(options.real, options.fake)
-    features = PatchFeatures(options.reading, pretrained=options.weights is None)
-    if options.weights is not None:
-        features.load_weights(options.weights)
-    found = measure(features, pairs)
-    for path, value in found.items():
-        print(f"{value:10.5f}  {path}")
-    print(f"{sum(found.values()) / len(found):10.5f}  mean of {len(found)}, SIFID ({options.reading})")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

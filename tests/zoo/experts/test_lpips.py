@@ -10,7 +10,7 @@ from torchvision.transforms import functional as TF
 
 from support.pictures import pixels
 from zoo.errors import ZooError
-from zoo.experts.inception import FEATURES, InceptionFeatures, prepare
+from zoo.experts.inception import InceptionFeatures, prepare
 from zoo.experts.lpips import LPIPS, published_channel_weights
 
 
@@ -58,7 +58,7 @@ def test_inception_loads_torchvision_s_layout_and_gives_what_its_classifier_read
     with torch.no_grad():
         network(image)
     torch.testing.assert_close(expert(image), seen[0])
-    assert expert(image).shape == (1, FEATURES)
+    assert expert(image).shape == (1, 2048)
     with pytest.raises(ZooError, match="does not hold torchvision's Inception v3"):
         expert.load_weights({"fc.weight": torch.zeros(1)})
 

@@ -1,6 +1,5 @@
 """Codes of digits, read by classifiers: from a run's folder to the table."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -8,11 +7,10 @@ import torch
 from torch import Tensor
 
 from datamodules import ClassDigits
-from support.commands import lightning
 from support.digits import printed, write_npz
 from zoo.core.images import from_uint8
 from zoo.errors import ZooError
-from zoo.metrics.digit_codes import PUBLISHED, format_report, main, measure
+from zoo.metrics.digit_codes import PUBLISHED, format_report, measure
 
 
 class Pixels:
@@ -61,21 +59,3 @@ def test_the_nearest_neighbour_is_the_nearest(data: ClassDigits) -> None:
 def test_one_class_teaches_nothing(data: ClassDigits) -> None:
     with pytest.raises(ZooError, match="The 1 digits to learn from are all of one class"):
         measure(Pixels(), data, 1)
-
-
-def test_the_command_reads_a_run(tmp_path: Path, data: ClassDigits, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--data.root", tmp_path / "digits", "--data.size", 16, "--data.held_out", 60, "--data.workers", 0]
-    small = ["--model.image_size", 16, "--model.hidden", 8, "--model.latent_channels", 4, "--data.batch_size", 4]
-    ends = ["--trainer.max_steps", 2, "--trainer.limit_val_batches", 0, "--trainer.accelerator", "cpu"]
-    where = ["--run.root", tmp_path / "runs", "--run.name", "small"]
-    assert lightning("fit", "--config", "zoo/alae_mnist.yaml", *words, *small, *ends, *where) == 0
-    capsys.readouterr()
-    run = tmp_path / "runs" / "alae_mnist" / "small"
-    output = tmp_path / "figures.json"
-    assert main([str(run), "--count", "50", "--output", str(output)]) == 0
-    assert "different writers, linear SVM" in capsys.readouterr().out
-    assert set(json.loads(output.read_text())) == set(measure(Pixels(), data, 20))
-    assert main([str(tmp_path / "nowhere")]) == 2
-    assert "There is no checkpoint" in capsys.readouterr().err
-    assert main([str(run), "--config", "zoo/alae.yaml"]) == 2
-    assert "not about datamodules.ClassDigits" in capsys.readouterr().err

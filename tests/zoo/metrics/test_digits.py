@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import yaml
 from torch import Tensor
 
 from datamodules import Digits
 from datamodules.errors import DataError
-from support.commands import lightning, only_run, write_recipe
 from support.digits import printed, write_npz
 from zoo.core import Translator
 from zoo.errors import ZooError
 from zoo.metrics.digits import (
     KEPT,
-    ROWS,
     DigitClassifier,
     accuracy,
     format_report,
-    main,
     measure,
-    settings_of,
     train_classifier,
     translated,
 )
@@ -257,93 +251,3 @@ def test_a_coloured_source_is_seen_in_the_target_s_channels(tmp_path: Path) -> N
     report = measure(data(tmp_path, source="svhn"), Fades(), **QUICK)
     assert report["accuracy"]["source only"] == report["accuracy"]["translated"]
     assert report["accuracy"]["source only"][0] > 0.5
-
-
-# The command
-
-
-@pytest.fixture(scope="module")
-def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CycleGAN's run of two iterations on printed digits."""
-    folder = tmp_path_factory.mktemp("run")
-    settings = {"root": str(root), "size": 16, "channels": 3, "batch_size": 2, "validation_count": 5, "seed": 0}
-    recipe = write_recipe(
-        folder,
-        data={"class_path": "datamodules.Digits", "init_args": settings},
-        samples={"enabled": False},
-    )
-    words = ["--trainer.max_steps", 2, "--trainer.limit_val_batches", 0, "--model.discriminator_layers", 1]
-    assert lightning("fit", "--config", recipe, *words) == 0
-    return only_run(folder / "runs").folder
-
-
-WORDS = ["--seeds", "0", "1", "--iterations", "3", "--batch_size", "4"]
-
-
-def test_a_run_is_measured_on_the_digits_it_was_trained_on(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    output = tmp_path / "figures" / "report.json"
-    assert main([str(run), *WORDS, "--output", str(output)]) == 0
-    said = capsys.readouterr()
-    report = json.loads(output.read_text())
-    assert said.out.strip() == format_report(report)
-    assert report["trained_on"] == {"source only": 395, "translated": 395, "target only": 295}
-    assert set(report["accuracy"]) == {*ROWS, KEPT}
-    assert all(len(values) == 2 for values in report["accuracy"].values())
-    assert len(said.err.splitlines()) == 6
-    (checkpoint,) = (run / "checkpoints").glob("*.ckpt")
-    again = tmp_path / "again.json"
-    assert main([str(checkpoint), *WORDS, "--output", str(again)]) == 0
-    assert json.loads(again.read_text()) == report
-
-
-def test_options_hold_over_the_run_s_configuration(run: Path, tmp_path: Path) -> None:
-    output = tmp_path / "report.json"
-    words = ["--on", "validation", "--to", "source", "--rows", "translated", "--data.target_count", "50"]
-    assert main([str(run), *WORDS, *words, "--data.validation_count", "30", "--output", str(output)]) == 0
-    report = json.loads(output.read_text())
-    assert report["trained_on"] == {"translated": 50}
-    assert (report["from"], report["to"], report["digits"]) == ("usps", "mnist", 30)
-
-
-def test_without_a_run_there_are_the_bounds(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = tmp_path / "data.yaml"
-    settings = {"root": str(root), "size": 16, "batch_size": 3, "workers": 1, "download": False}
-    config.write_text(yaml.safe_dump({"data": {"class_path": "datamodules.Digits", "init_args": settings}}))
-    assert main(["--config", str(config), *WORDS]) == 0
-    table = capsys.readouterr().out
-    assert "source only, 400 digits" in table
-    assert "target only, 300 digits" in table
-    assert "translated" not in table
-    assert settings_of(config) == settings
-
-
-def test_mistakes_are_answered_in_a_line(
-    run: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def refused(*words: object) -> str:
-        assert main([str(word) for word in words]) == 2
-        (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith("digits: ")
-        return line
-
-    assert "no checkpoint at" in refused(tmp_path / "nowhere")
-    assert "--data.root" in refused("--data.root", tmp_path / "nowhere")
-    assert "source and target are both mnist" in refused("--data.target", "mnist")
-    scenes = tmp_path / "scenes.yaml"
-    scenes.write_text("data: {class_path: datamodules.Scenes}")
-    assert f"{scenes} is about datamodules.Scenes" in refused("--config", scenes)
-    scenes.write_text("model: 3")
-    assert "is about no data" in refused("--config", scenes)
-    scenes.write_text("data: [")
-    assert "cannot be read as YAML" in refused("--config", scenes)
-    scenes.write_text("data: {class_path: datamodules.Digits, init_args: {sise: 3}}")
-    assert "datamodules.Digits has no argument 'sise'" in refused("--config", scenes)
-    (checkpoint,) = (run / "checkpoints").glob("*.ckpt")
-    alone = tmp_path / "alone" / "checkpoints" / checkpoint.name
-    alone.parent.mkdir(parents=True)
-    alone.write_bytes(checkpoint.read_bytes())
-    assert "There is no" in (line := refused(alone))
-    assert "config.yaml" in line
-    assert "configs/data/digits_mnist2usps.yaml" in line

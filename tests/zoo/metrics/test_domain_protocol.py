@@ -1,8 +1,6 @@
 """StarGAN v2's evaluation on rooms whose figures are known."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -11,18 +9,7 @@ from torch import Tensor, nn
 from support.pictures import make_folder
 from zoo.core.translator import Translator
 from zoo.errors import ZooError
-from zoo.metrics.domain_protocol import Folder, Measures, group_distance, main, measure, require_protocol
-from zoo.starganv2 import StarGANv2
-
-SMALL: dict[str, Any] = {
-    "image_size": 32,
-    "domains": ["cat", "dog", "wild"],
-    "channels": 2,
-    "max_channels": 4,
-    "style_channels": 3,
-    "latent_channels": 2,
-    "mapping_channels": 4,
-}
+from zoo.metrics.domain_protocol import Folder, Measures, group_distance, measure, require_protocol
 
 
 class Painter(Translator):
@@ -57,8 +44,6 @@ class OneDomain(Translator):
 
 class Mean(nn.Module):
     """Three features of a prepared picture."""
-
-    num_features = 3
 
     def __init__(self) -> None:
         super().__init__()
@@ -151,52 +136,3 @@ def test_what_cannot_be_measured_is_refused(folders: tuple[dict[str, Folder], di
         measure(Painter(), train, {"cat": Folder(40 * test["cat"].paths, 16), "dog": test["dog"]}, nothing)
     with pytest.raises(ZooError, match="no pictures of dog"):
         measure(Painter(), {"cat": train["cat"]}, {"cat": test["cat"]}, nothing, kinds=["latent"])
-
-
-def test_the_command_says_what_is_missing_and_measures_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ZOO_OFFLINE", "1")
-    monkeypatch.setenv("ZOO_HOME", str(tmp_path))
-    words = [str(tmp_path / "run"), "--train", str(tmp_path), "--test", str(tmp_path)]
-    assert main(words) == 2
-    said = capsys.readouterr()
-    assert "lightning download alexnet" in said.err
-    assert "lightning download inception_v3" in said.err
-    assert said.out == ""
-    assert main([*words, "--figures", "lpips"]) == 2
-    assert "inception" not in capsys.readouterr().err
-
-
-def test_the_command_measures(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from torchvision.models import alexnet
-
-    from zoo.core.checkpoints import SafeCheckpointIO
-    from zoo.weights.fetch import read_catalogue
-
-    monkeypatch.setenv("ZOO_OFFLINE", "1")
-    monkeypatch.setenv("ZOO_HOME", str(tmp_path))
-    monkeypatch.setattr("zoo.experts.alexnet.fetch", lambda name: tmp_path / "weights" / read_catalogue()[name].file)
-    (tmp_path / "weights").mkdir()
-    torch.manual_seed(0)
-    torch.save(alexnet().state_dict(), tmp_path / "weights" / read_catalogue()["alexnet"].file)
-    model = StarGANv2(**SMALL)
-    kept = {"room": "starganv2", "iteration": 0, "stage": 0, "frozen": [], "seed": 0, "ranks": []}
-    checkpoint = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams), "zoo": kept}
-    SafeCheckpointIO().save_checkpoint(checkpoint, tmp_path / "model.ckpt")
-    for part in ("train", "test"):
-        for k, name in enumerate(SMALL["domains"]):
-            make_folder(tmp_path / part / name, 2, height=40, width=40, start=10 * k)
-    words = [str(tmp_path / "model.ckpt"), "--train", str(tmp_path / "train"), "--test", str(tmp_path / "test")]
-    options = ["--figures", "lpips", "--outputs", "2", "--batch", "2", "--output", str(tmp_path / "report.json")]
-    assert main([*words, *options]) == 0
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert set(report["latent"]["lpips"]) == {
-        "mean",
-        *(f"{a}2{b}" for a in SMALL["domains"] for b in SMALL["domains"] if a != b),
-    }
-    assert "latent: lpips" in capsys.readouterr().out
-    assert main([str(tmp_path / "model.ckpt"), "--train", str(tmp_path / "nowhere"), *words[3:], *options]) == 2
-    assert "--train" in capsys.readouterr().err

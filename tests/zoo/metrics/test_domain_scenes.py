@@ -1,19 +1,13 @@
 """Scenes of several domains, judged on rooms whose figures are known."""
 
-import json
-from pathlib import Path
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
 
 from datamodules import Scenes
-from zoo.core.checkpoints import SafeCheckpointIO
 from zoo.core.translator import Translator
 from zoo.errors import ZooError
-from zoo.metrics.domain_scenes import main, measure, palette_spread
-from zoo.starganv2 import StarGANv2
+from zoo.metrics.domain_scenes import measure, palette_spread
 
 LOOKS = ("plain", "striped", "checked")
 
@@ -61,28 +55,3 @@ def test_palettes_of_equal_pictures_lie_nowhere_apart() -> None:
 def test_numbers_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ZooError, match="each must be at least 2"):
         measure(Copier(), Scenes(task="domains", domains=LOOKS), outputs=1)
-
-
-def test_the_command_judges_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    small: dict[str, Any] = {
-        "image_size": 32,
-        "channels": 2,
-        "max_channels": 4,
-        "style_channels": 3,
-        "latent_channels": 2,
-    }
-    for name, domains in (("good", list(LOOKS)), ("other", ["cat", "dog"])):
-        model = StarGANv2(domains=domains, mapping_channels=4, **small)
-        kept = {"room": "starganv2", "iteration": 0, "stage": 0, "frozen": [], "seed": 0, "ranks": []}
-        checkpoint = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams), "zoo": kept}
-        SafeCheckpointIO().save_checkpoint(checkpoint, tmp_path / f"{name}.ckpt")
-    words = [str(tmp_path / "good.ckpt"), "--count", "2", "--outputs", "2", "--output", str(tmp_path / "report.json")]
-    assert main(words) == 0
-    said = capsys.readouterr()
-    assert "diversity of random styles" in said.out
-    assert "least style accuracy" in said.out
-    assert set(json.loads((tmp_path / "report.json").read_text())["pairs"]) == {
-        f"{a}2{b}" for a in LOOKS for b in LOOKS if a != b
-    }
-    assert main([str(tmp_path / "other.ckpt")]) == 2
-    assert "no look 'cat'" in capsys.readouterr().err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +19,6 @@ from zoo.metrics.map_accuracy import (
     READINGS,
     SOURCE,
     find_pairs,
-    format_report,
-    main,
     measure,
     pixel_accuracy,
 )
@@ -129,26 +126,3 @@ def test_a_map_of_another_place_is_the_previous_ones(folders: tuple[Path, Path])
     assert MODEL not in report["accuracy"]
     assert report["accuracy"][ELSEWHERE]["per_channel"] == pytest.approx(expected)
     assert from_uint8(maps[0]).max() <= 1
-
-
-def test_the_command(folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [
-        "--source",
-        str(folders[0]),
-        "--target",
-        str(folders[1]),
-        "--size",
-        "16",
-        "--output",
-        str(tmp_path / "x.json"),
-    ]
-    assert main(words) == 0
-    printed = capsys.readouterr().out
-    assert printed.startswith("share of pixels within 16 of the true map, mean of 4 pictures at 16x16")
-    report = json.loads((tmp_path / "x.json").read_text())
-    assert printed.strip() == format_report(report)
-    assert report["accuracy"].keys() == {SOURCE, ELSEWHERE}
-    assert main(["--source", str(tmp_path / "nowhere")]) == 2
-    assert main([str(tmp_path / "no_run"), *words]) == 2
-    said = capsys.readouterr().err
-    assert said.count("map_accuracy: ") == 2

@@ -9,7 +9,7 @@ from PIL import Image
 
 from support.single_image import draw_picture
 from zoo.errors import ZooError
-from zoo.metrics.sifid import PatchFeatures, frechet_distance, main, moments, pairs_of, read, sifid
+from zoo.metrics.sifid import PatchFeatures, moments, pairs_of, read, sifid
 
 
 def test_the_readings_take_their_layers() -> None:
@@ -23,15 +23,11 @@ def test_the_readings_take_their_layers() -> None:
             features(torch.zeros(1, 3, least - 1, 50))
 
 
-def test_the_distance_is_that_of_normal_distributions() -> None:
-    scipy_linalg = pytest.importorskip("scipy.linalg")
-    generator = torch.Generator().manual_seed(0)
-    samples = [torch.randn(1, 6, 9, 8, generator=generator, dtype=torch.float64) * scale for scale in (1.0, 1.7)]
-    (mean, covariance), (other_mean, other_covariance) = (moments(x) for x in samples)
-    root = scipy_linalg.sqrtm(covariance.numpy() @ other_covariance.numpy()).real
-    expected = (mean - other_mean).square().sum() + covariance.trace() + other_covariance.trace() - 2 * np.trace(root)
-    assert torch.allclose(frechet_distance(mean, covariance, other_mean, other_covariance), expected)
-    assert torch.allclose(covariance, torch.from_numpy(np.cov(samples[0].reshape(6, -1).numpy())))
+def test_places_of_a_map_are_samples() -> None:
+    maps = torch.randn(1, 6, 9, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    mean, covariance = moments(maps)
+    assert torch.allclose(mean, maps.mean((0, 2, 3)))
+    assert torch.allclose(covariance, torch.from_numpy(np.cov(maps.reshape(6, -1).numpy())))
 
 
 def test_a_png_is_scaled_as_any_other_file(tmp_path: Path) -> None:
@@ -57,37 +53,3 @@ def test_pairs_are_made_by_name(tmp_path: Path) -> None:
     draw_picture(tmp_path / "fake" / "lake.png")
     with pytest.raises(ZooError, match="belongs to none of the real pictures"):
         pairs_of(tmp_path / "real", tmp_path / "fake")
-
-
-def test_the_command_reads_published_weights_and_prints_the_mean(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    torch.manual_seed(1)
-    own = {name: value for name, value in PatchFeatures("paper").own_state().items() if value.is_floating_point()}
-    state = {name: value + 0.01 * torch.rand_like(value) for name, value in own.items()}
-    torch.save({**state, "fc.weight": torch.zeros(3)}, tmp_path / "inception.pth")
-    picture = draw_picture(tmp_path / "p.png", 40, 48)
-    draw_picture(tmp_path / "fake" / "a.png", 40, 48)
-    draw_picture(tmp_path / "fake" / "b.png", 48, 40)
-    values = {}
-    for reading in ("code", "paper"):
-        words = [
-            str(picture),
-            str(tmp_path / "fake"),
-            "--weights",
-            str(tmp_path / "inception.pth"),
-            "--reading",
-            reading,
-        ]
-        assert main(words) == 0
-        *rows, mean = capsys.readouterr().out.splitlines()
-        numbers = [float(row.split()[0]) for row in rows]
-        assert numbers[0] == pytest.approx(0, abs=1e-4)
-        assert numbers[1] > 0
-        assert float(mean.split()[0]) == pytest.approx(sum(numbers) / 2, abs=1e-4)
-        assert f"mean of 2, SIFID ({reading})" in mean
-        values[reading] = numbers[1]
-    assert values["code"] != values["paper"]
-    torch.save({"other": torch.zeros(2)}, tmp_path / "wrong.pth")
-    with pytest.raises(ZooError, match="is no Inception v3"):
-        main([str(picture), str(tmp_path / "fake"), "--weights", str(tmp_path / "wrong.pth")])

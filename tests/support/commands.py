@@ -153,6 +153,28 @@ class Hang(Callback):
         time.sleep(600)
 
 
+class Die(Callback):
+    """Ends one rank's process on the spot after some iteration, the first time that it gets there.
+
+    Args:
+        marker: the file that says that it died.
+        iteration: number of completed iterations.
+        rank: of the process.
+    """
+
+    def __init__(self, marker: str, iteration: int, rank: int = 1) -> None:
+        self.marker = Path(marker)
+        self.iteration = iteration
+        self.rank = rank
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == self.iteration and trainer.global_rank == self.rank and not self.marker.exists():
+            self.marker.touch()
+            os._exit(1)
+
+
 def hanging(marker: Path, iteration: int, moment: str = "between") -> list[str]:
     """The options that make a training hang."""
     callback = "--trainer.callbacks"

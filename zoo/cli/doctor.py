@@ -39,6 +39,8 @@ EXTRAS = {
     "onnx": "lightning export --onnx",
     "onnxscript": "lightning export --onnx",
     "onnxruntime": "lightning export --onnx, its check",
+    "ray": "lightning ray",
+    "webdataset": "python -m datamodules.pack_shards",
     "matplotlib": "notebooks, and pictures of dashboards",
 }
 LITTLE_SPACE = 2 * 10**9  # bytes: a few checkpoints of a paper's recipe

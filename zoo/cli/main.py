@@ -32,6 +32,7 @@ OWN_MODULES = frozenset(
         "export",
         "playground",
         "download",
+        "ray",
     }
 )
 """Commands that `run` of the module of their name answers, imported when it is asked."""

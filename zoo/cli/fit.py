@@ -167,7 +167,7 @@ class ZooCLI(LightningCLI):
             "--compile",
             type=list[str],
             default=[],
-            help="Networks, by their attribute names, that fit compiles (torch.compile): a minute or more at the start, quicker iterations. "
+            help="Networks, by their attribute names, that fit compiles (torch.compile): a minute or so at the start, quicker iterations. "
             "Not for a network with a gradient penalty. Roundings differ from those of a run that is not compiled.",
         )
 

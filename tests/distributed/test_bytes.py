@@ -39,3 +39,9 @@ def test_what_is_sent_is_what_moves() -> None:
     weights = [p.numel() for p in room.parameters()]
     sent = on_ranks(traffic, "cyclegan", 2, False)[0]
     assert sent["gradients"] == 4 * (sum(weights) + len(weights))  # and one flag for each tensor
+
+
+def test_a_picture_and_its_noise_maps_are_not_sent_in_each_iteration() -> None:
+    sent = on_ranks(traffic, "consingan", 2, False)[0]
+    assert sent["others"] == 0
+    assert sent["reduces"] == 3 + 1  # steps of the critic, and the generator's three on one gradient

@@ -12,7 +12,12 @@ class TensorList(nn.Module):
 
     They move with the module and stand in its state dict by their numbers. Loading a state dict brings the list to the length and the
     shapes that it had there, so a model whose list is still empty can be resumed.
+
+    Attributes:
+        equal_on_ranks: they are made alike on all ranks, or broadcast by their room, so that nobody sends them after each iteration.
     """
+
+    equal_on_ranks = True
 
     def __init__(self) -> None:
         super().__init__()

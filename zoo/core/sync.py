@@ -67,7 +67,7 @@ def align_buffers(module: nn.Module) -> None:
 
     The rule: each rank normalises with the statistics of its own part of the batch (as the official multi-GPU codes do); the running
     means and variances of batch norms in training mode are averaged over ranks; every other buffer (spectral norm's vectors,
-    counters) follows rank 0.
+    counters) follows rank 0. Those of a module that says `equal_on_ranks` are left alone: its room makes them alike.
     """
     if world_size() == 1:
         return
@@ -78,7 +78,13 @@ def align_buffers(module: nn.Module) -> None:
         for buffer in (part.running_mean, part.running_var)
         if buffer is not None
     }
-    buffers = sorted(module.buffers(), key=lambda buffer: str(buffer.dtype))
+    equal = {
+        id(b)
+        for part in module.modules()
+        if getattr(part, "equal_on_ranks", False)
+        for b in part.buffers(recurse=False)
+    }
+    buffers = sorted((b for b in module.buffers() if id(b) not in equal), key=lambda buffer: str(buffer.dtype))
     for _, group in groupby(buffers, key=lambda buffer: buffer.dtype):
         members = list(group)
         own = [m if id(m) in averaged or rank() == 0 else torch.zeros_like(m) for m in members]

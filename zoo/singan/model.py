@@ -234,6 +234,7 @@ class SinGAN(Translator):
         scale, real = self.stage, self.reals[self.stage]
         if scale == 0:  # the map of the reconstruction is drawn anew, and stays as the last iteration drew it
             self.fixed[0].copy_(self.draw_map(0, self.sizes[0], self.noise_border))
+            sync.broadcast_module(self.fixed)  # ranks draw apart, and the reconstruction is one for all
         noise = self.draw_map(scale, self.sizes[scale], self.noise_border)
         given = (noise, noise)
         for step in range(self.critic_steps):

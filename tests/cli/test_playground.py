@@ -13,18 +13,21 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import zoo
 from datamodules import Scenes
 from datamodules.errors import DataError
 from support.browser import PATIENCE, Browser, browser, missing
 from support.commands import lightning
 from zoo.cli import playground
 from zoo.cli.playground import Workshop, find_choices, listen
+from zoo.core.exported import write_exported
 from zoo.core.images import save_png
 from zoo.errors import ZooError
 
@@ -88,6 +91,28 @@ def test_what_cannot_be_translated_is_told(scenes: list[Path], tmp_path: Path) -
         shop.translate("sat-scenes", str(tmp_path / "letter.png"), None, "target", 0)
     with pytest.raises(ZooError, match=r"no weights 'sat-scene' on this page\. Did you mean 'sat-scenes'"):
         shop.translate("sat-scene", str(scenes[0]), None, "target", 0)
+
+
+def test_exemplars_and_seeds_are_styles(scenes: list[Path], tmp_path: Path) -> None:
+    small = {"channels": 2, "max_channels": 4, "style_channels": 3, "latent_channels": 2, "mapping_channels": 4}
+    model: Any = zoo.StarGANv2(image_size=32, domains=("plain", "striped"), **small).eval()
+    write_exported(model, tmp_path / "model.safetensors")
+    shop = workshop(tmp_path / "page", many=str(tmp_path / "model.safetensors"))
+    assert shop.domains(shop.model("many")) == ["plain", "striped"]
+
+    def made(exemplar: str | None, seed: float | None, to: str = "plain") -> bytes:
+        return shop.translate("many", str(scenes[0]), exemplar, to, seed)[0].read_bytes()
+
+    assert made(None, 0) == made(None, None)
+    different = [
+        made(None, 0),
+        made(None, 1),
+        made(str(scenes[1]), 0),
+        made(str(scenes[0]), 0),
+        made(None, 0, "striped"),
+    ]
+    assert len(set(different)) == 5
+    assert made(str(scenes[1]), 7) == different[2], "an exemplar's style has no seed"
 
 
 def test_what_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

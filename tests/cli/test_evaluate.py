@@ -21,6 +21,7 @@ from zoo.cli.evaluate import PROTOCOLS, format_result
 from zoo.cli.pages import WIDTH
 from zoo.cli.protocols import base
 from zoo.cli.protocols.base import Measured
+from zoo.cli.protocols.reading import Reader
 from zoo.core.checkpoints import SafeCheckpointIO
 from zoo.core.files import sha256_of
 from zoo.cyclegan import CycleGAN
@@ -270,7 +271,8 @@ def test_the_published_file_gives_kid_first_and_then_fid(
     assert "Look at kid." in table
     # All that made it.
     assert result["counts"] == {"generated": 4, "real": 5}
-    assert result["data"] == {"generated": str(folders[0]), "real": str(folders[1])}
+    assert (result["data"]["generated"], result["data"]["real"]) == tuple(map(str, folders))
+    assert len(set(result["data"]["fingerprints"])) == 2
     settings = result["settings"]
     assert settings["antialias"] is False
     assert settings["resize"] == "to 299x299, bilinear, corners not aligned"
@@ -293,6 +295,20 @@ def test_the_published_file_gives_kid_first_and_then_fid(
     assert alone["figures"]["kid"]["mean"] != kid["mean"]
 
 
+def test_a_wrong_file_in_the_folder_of_weights_is_refused(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = find_entry("inception_tensorflow")
+    file = tmp_path / "home" / "weights" / entry.file
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"half of it")
+    words = ["--generated", folders[0], "--real", folders[1]]
+    assert lightning("evaluate", "--protocol", "fid-tf2015", *words) == 2
+    said = capsys.readouterr().err
+    assert f"{file} is not inception_tensorflow: it has 10 bytes instead of 95,628,359. Delete it" in said
+    assert not (tmp_path / "evaluations").exists()
+
+
 def test_torchvision_s_inception_is_refused(
     folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -300,6 +316,17 @@ def test_torchvision_s_inception_is_refused(
     words = ["--generated", folders[0], "--real", folders[1], "--extractor", "other.pth"]
     assert lightning("evaluate", "--protocol", "fid-tf2015", *words) == 2
     assert "lightning download inception_tensorflow" in capsys.readouterr().err
+
+
+def test_pictures_are_read_at_exactly_the_size_that_is_asked_for(tmp_path: Path) -> None:
+    make_folder(tmp_path, 1, height=24, width=36)
+    picture = tmp_path / "000.png"
+    assert Reader()(picture).shape == (1, 3, 24, 36)
+    assert Reader(17)(picture).shape == (1, 3, 17, 17)
+    as_in_training = Reader(17, "bilinear", "shorter_side", 4)
+    assert as_in_training(picture).shape == (1, 3, 16, 24)
+    assert as_in_training.words == "resized to 17 (shorter_side), bilinear, antialiased, uint8"
+    assert Reader(8, "bilinear_tensorflow").words == "resized to 8x8, bilinear_tensorflow, not antialiased, uint8"
 
 
 def test_a_picture_that_cannot_be_read_is_not_left_out(
@@ -350,9 +377,11 @@ def test_folders_come_from_an_overlay(inception: Path, folders: tuple[Path, Path
     overlay.write_text(f"data: {{init_args: {{test_source: {folders[0]}, test_target: {folders[1]}, size: 16}}}}")
     words = ["--protocol", "kid-tf2015", "--data", overlay, *QUICK, "--extractor", inception]
     there = measured(tmp_path / "there.json", model, *words)
+    prints = there["data"].pop("fingerprints")
     assert there["data"] == {"split": "test", "source": str(folders[0]), "real": str(folders[1])}
     assert there["settings"]["pictures"] == "resized to 16x16, bicubic, antialiased, uint8"
     back = measured(tmp_path / "back.json", model, *words, "--data.direction", "target_to_source", "--size", 20)
+    assert back["data"].pop("fingerprints") == prints[::-1]
     assert back["data"] == {"split": "test", "source": str(folders[1]), "real": str(folders[0])}
     assert back["counts"] == {"generated": 5, "real": 4}
     assert back["settings"]["pictures"].startswith("resized to 20x20")

@@ -16,6 +16,7 @@ from zoo.cli.protocols.reading import (
     Reader,
     add_reading,
     add_translating,
+    fingerprint,
     own_folder,
     pictures_in,
     reader_of,
@@ -138,7 +139,7 @@ def measure_distances(job: Job) -> Measured:
     return Measured(
         figures,
         {"generated": count, "real": len(real)},
-        data=split,
+        data={**split, "fingerprints": [fingerprint(sources), fingerprint(real)]},
         settings={
             "pictures": reader.words,
             "kernel": f"polynomial of degree 3, {options.subsets} pairs of subsets of {size} each, unbiased",
@@ -219,7 +220,11 @@ def measure_sifid(job: Job) -> Measured:
     return Measured(
         figures,
         {"real": len(real), "generated": len(generated)},
-        data={"real": options.real, "generated": options.generated},
+        data={
+            "real": options.real,
+            "generated": options.generated,
+            "fingerprints": [fingerprint(real), fingerprint(generated)],
+        },
         details={"pictures": details},
         remarks=[]
         if found.published

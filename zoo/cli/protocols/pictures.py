@@ -17,6 +17,7 @@ from zoo.cli.protocols.reading import (
     AS_SAVED,
     add_reading,
     add_translating,
+    fingerprint,
     own_folder,
     pictures_in,
     reader_of,
@@ -75,7 +76,8 @@ def measure_diversity(job: Job) -> Measured:
     groups: dict[str, list[Path]] = {}
     if options.generated is not None:
         reader = reader_of(options, {})
-        groups = by_source(pictures_in(options.generated, "generated"))
+        sources = pictures_in(options.generated, "generated")
+        groups = by_source(sources)
     else:
         node: Mapping[str, Any] = {"init_args": {}}
         if options.data or options.source is None:
@@ -120,7 +122,7 @@ def measure_diversity(job: Job) -> Measured:
     return Measured(
         figures,
         counts,
-        data=data,
+        data={**data, "fingerprints": [fingerprint(sources)]},
         settings={"pictures": reader.words},
         remarks=[]
         if published
@@ -164,7 +166,12 @@ def measure_maps(job: Job) -> Measured:
     return Measured(
         figures,
         {"pairs": len(pairs)},
-        data={"split": "test", "source": options.source, "target": options.target},
+        data={
+            "split": "test",
+            "source": options.source,
+            "target": options.target,
+            "fingerprints": [fingerprint(side) for side in zip(*pairs, strict=True)],
+        },
         settings={"pictures": reader.words, "tolerance": options.tolerance},
         text=map_accuracy.format_report(report),
         shown=("-",),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from datamodules.errors import DataError
 from datamodules.folders import check_pictures, find_pictures, name_bad
 from datamodules.pictures import decode
-from datamodules.preprocess import Interpolation, Transform
+from datamodules.preprocess import Interpolation, Preprocess, Transform
 from zoo.cli.parser import CommandParser
 from zoo.cli.protocols.base import Job
 from zoo.cli.translate import draws_styles, needs_exemplar, own_domain, translate_any_size, translates
@@ -54,25 +55,38 @@ def pictures_in(folder: str, option: str) -> list[Path]:
     return found
 
 
+def fingerprint(pictures: Sequence[Path]) -> str:
+    """A hash of the names and sizes of files, the same wherever they lie, for a result."""
+    digest = blake2b(digest_size=16)
+    for path in pictures:
+        digest.update(f"\0{path.name}\0{path.stat().st_size}".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
 @dataclass(frozen=True)
 class Reader:
-    """Reads pictures as uint8 `1 3 h w`, at their own size or resized.
+    """Reads pictures as uint8 `1 3 h w`, at their own size or as a training's validation prepares them.
 
     Attributes:
-        size: side in pixels; None keeps the pictures' own.
+        size: in pixels, of what `preprocess` is about; None keeps the pictures' own.
         interpolation: filter of the resize.
+        preprocess: how pictures get that size; squares that do not keep the aspect ratio by default.
+        multiple: what both sides are multiples of at last.
     """
 
     size: int | None = None
     interpolation: Interpolation = "bicubic"
+    preprocess: Preprocess = "resize_and_crop"
+    multiple: int = 1
 
     def __call__(self, path: Path) -> Tensor:
         """Read a picture."""
         pixels = decode(path)
         if self.size is not None:
-            pixels = Transform(
-                "resize_and_crop", load_size=self.size, size=self.size, interpolation=self.interpolation
-            )(pixels)
+            prepare = Transform(
+                self.preprocess, self.size, self.size, multiple=self.multiple, interpolation=self.interpolation
+            )
+            pixels = prepare(pixels)
         return torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None]
 
     @property
@@ -80,7 +94,11 @@ class Reader:
         """What it does, for a result."""
         if self.size is None:
             return "at their own sizes"
-        return f"resized to {self.size}x{self.size}, {self.interpolation}, antialiased, uint8"
+        sides = (
+            f"{self.size}x{self.size}" if self.preprocess == "resize_and_crop" else f"{self.size} ({self.preprocess})"
+        )
+        filtered = "not antialiased" if self.interpolation == "bilinear_tensorflow" else "antialiased"
+        return f"resized to {sides}, {self.interpolation}, {filtered}, uint8"
 
 
 def add_reading(parser: CommandParser) -> None:
@@ -99,10 +117,12 @@ def reader_of(options: Any, settings: Mapping[str, Any]) -> Reader:
     Raises:
         ZooError: the size is no size.
     """
-    size = settings.get("size") if options.size is None else options.size
-    if size is not None and size < 1:
-        raise ZooError(f"--size is {size}; expected a number of pixels, such as --size 256.")
-    return Reader(size, options.interpolation or settings.get("interpolation") or "bicubic")
+    if options.size is not None and options.size < 1:
+        raise ZooError(f"--size is {options.size}; expected a number of pixels, such as --size 256.")
+    interpolation = options.interpolation or settings.get("interpolation") or "bicubic"
+    if options.size is not None:
+        return Reader(options.size, interpolation)
+    return Reader(settings.get("size"), interpolation, settings.get("preprocess") or "resize_and_crop", multiple=4)
 
 
 def own_folder(settings: Mapping[str, Any], key: str, given: str | None) -> str:

@@ -12,6 +12,7 @@ from zoo.cli.parser import CommandParser
 from zoo.cli.protocols.base import Job, Measured, Protocol
 from zoo.cli.protocols.distances import TF2015
 from zoo.cli.protocols.pictures import lpips_of
+from zoo.cli.protocols.reading import fingerprint
 from zoo.errors import ZooError
 from zoo.experts.inception import WEIGHTS as INCEPTION
 from zoo.experts.inception import InceptionFeatures
@@ -93,7 +94,14 @@ def measure_starganv2(job: Job) -> Measured:
     return Measured(
         figures,
         {**counts, "translations of each picture": options.outputs},
-        data={"train": options.train, "test": options.test, "split": "translations of test against training pictures"},
+        data={
+            "train": options.train,
+            "test": options.test,
+            "split": "translations of test against training pictures",
+            "fingerprints": [
+                fingerprint([path for paths in sets.values() for path in paths]) for sets in found.values()
+            ],
+        },
         settings={"batch": options.batch, "size": size, "kinds": list(options.kinds)},
         details={"pairs by seed": reports},
         remarks=[] if official else [NOT_PUBLISHED.format("FID or LPIPS")],
@@ -173,7 +181,9 @@ def measure_codes(job: Job) -> Measured:
     return Measured(
         {name if count == protocol.samples else f"{name}_of_{count}": values},
         {"samples": count},
-        data={"images": options.images} if protocol.needs_images else {},
+        data={}
+        if pictures is None
+        else {"images": options.images, "fingerprints": [fingerprint(pictures.pictures.paths)]},
         settings={"crop": options.crop}
         if protocol.needs_images
         else {"crop": options.face_crop, "sampling": protocol.sampling},

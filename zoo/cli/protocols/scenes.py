@@ -36,7 +36,7 @@ def measure_scenes(job: Job) -> Measured:
         raise ZooError(f"Scenes of task alone have no translations to judge. Type --data {EXAMPLE}")
     tally_for(data.domains, job.device)  # refuses looks that it does not know before anything is loaded
     model: Any = job.model()
-    reports = []
+    reports, prints = [], []
     for seed in job.seeds:
         data = job.build(node, **settings, seed=seed)
         data.setup("test")
@@ -48,10 +48,11 @@ def measure_scenes(job: Job) -> Measured:
             with model.aside("judge", number):
                 judge_any(tally, model, data.on_after_batch_transfer(moved, 0))
         reports.append(tally.compute())
-    return _judged(job, data, reports, tally)
+        prints.append(data.fingerprint())
+    return _judged(job, data, reports, tally, prints)
 
 
-def _judged(job: Job, data: Scenes, reports: list[dict[str, float]], tally: AnyTally) -> Measured:
+def _judged(job: Job, data: Scenes, reports: list[dict[str, float]], tally: AnyTally, prints: list[str]) -> Measured:
     means = {name: sum(report[name] for report in reports) / len(reports) for name in reports[0]}
     by_day = isinstance(tally, DaylightTally)
     if not by_day:
@@ -70,6 +71,7 @@ def _judged(job: Job, data: Scenes, reports: list[dict[str, float]], tally: AnyT
             "task": data.task,
             "domains": list(data.domains),
             "size": data.size,
+            "fingerprints": prints,
         },
         details={name: value for name, value in means.items() if name.startswith("judge/")},
         shown=[name for name in figures if not name.startswith(tuple(f"{prefix}/" for prefix in PREFIXES))],

@@ -42,6 +42,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     """Generated pictures of two sizes, and real ones."""
     generated = make_folder(tmp_path / "generated", 2)
     make_folder(generated / "more", 2, height=40, width=20, start=7)
+    (generated / "empty").mkdir()
     return generated, make_folder(tmp_path / "real", 5, start=20)
 
 
@@ -119,6 +120,7 @@ MISTAKES = {
     "--protocol judge judge_64": "is no whole model",
     "--protocol judge runs/nothing": "there is no such file or folder",
     "--protocol judge sat-scenes --count 1": "at least 2",
+    "--protocol judge generated/empty": "it holds no checkpoint",
     "--protocol judge sat-scenes --extractor x": "unrecognized arguments: --extractor",
     "--protocol judge sat-scenes --data.domains [plain,plaid]": "no look 'plaid'",
     "--protocol judge sat-scenes --data.size": "--data.size expects a value",
@@ -531,6 +533,17 @@ def test_what_is_no_number_is_said_and_leaves_the_file_readable(tmp_path: Path) 
     text = format_result(record, found)
     assert "error is not a number" in text
     assert "(nothing in it is drawn)" in text
+
+
+def test_the_files_of_weights_are_found_wherever_they_come_from(tmp_path: Path) -> None:
+    official = folder_of(tmp_path / "official")
+    for name in ("latest_net_G_A.pth", "latest_net_G_B.pth"):
+        (official / name).touch()
+    assert [path.name for path in base.weight_files(str(official))] == ["latest_net_G_A.pth", "latest_net_G_B.pth"]
+    (shipped,) = base.weight_files("unit_scenes")
+    assert shipped.name == "unit-scenes.safetensors"
+    model = tiny_cyclegan(tmp_path / "model.ckpt")
+    assert base.weight_files(str(model)) == [model]
 
 
 def test_results_of_one_second_do_not_replace_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

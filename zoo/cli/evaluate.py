@@ -21,11 +21,10 @@ from typing import Any
 from zoo.cli.pages import WIDTH
 from zoo.cli.parser import CommandParser
 from zoo.cli.protocols import distances, pictures, rooms, scenes
-from zoo.cli.protocols.base import SEEDS, Job, Measured, Protocol, usage
+from zoo.cli.protocols.base import SEEDS, Job, Measured, Protocol, usage, weight_files
 from zoo.cli.sampler import run_of
 from zoo.cli.suggest import did_you_mean
 from zoo.core.files import write_atomically
-from zoo.core.loading import find_checkpoint
 from zoo.core.records import describe_run
 from zoo.errors import ZooError
 from zoo.weights.catalogue import find_entry, weights_folder
@@ -206,7 +205,7 @@ def default_output(job: Job, protocol: str) -> Path:
     now = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     folder = FOLDER
     if job.options.run is not None and Path(job.options.run).expanduser().exists():
-        owner = run_of(find_checkpoint(Path(job.options.run).expanduser()).absolute())
+        owner = run_of(weight_files(job.run)[0].absolute())
         folder = FOLDER if owner is None else owner.folder / FOLDER
     path = folder / f"{protocol}_{now}.json"
     number = 2

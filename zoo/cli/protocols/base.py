@@ -289,8 +289,9 @@ def given_extractors(protocol: Protocol, words: Sequence[str]) -> dict[str, Path
 def weight_files(name: str) -> list[Path]:
     """The files that hold the weights of a run or of weights by name, as `zoo.load` takes them."""
     place = Path(name).expanduser()
-    if place.is_dir() and (official := sorted(place.glob("*_net_*.pth"))):
-        return official
+    if place.is_dir() and "checkpoints" not in (place.name, *(entry.name for entry in place.iterdir())):
+        found = sorted(entry for entry in place.iterdir() if entry.is_file())  # an official folder
+        return found or [find_checkpoint(place)]
     if place.exists():
         return [find_checkpoint(place)]
     shipped = find_shipped(name)

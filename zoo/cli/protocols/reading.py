@@ -119,7 +119,7 @@ def reader_of(options: Any, settings: Mapping[str, Any]) -> Reader:
     """
     if options.size is not None and options.size < 1:
         raise ZooError(f"--size is {options.size}; expected a number of pixels, such as --size 256.")
-    interpolation = options.interpolation or settings.get("interpolation") or "bicubic"
+    interpolation: Interpolation = options.interpolation or settings.get("interpolation") or "bicubic"
     if options.size is not None:
         return Reader(options.size, interpolation)
     return Reader(settings.get("size"), interpolation, settings.get("preprocess") or "resize_and_crop", multiple=4)

@@ -145,11 +145,26 @@ def test_weights_rebuild_the_model_and_the_commands_take_them(run: Run, tmp_path
     assert load_translator(output).training is False
 
 
+def test_a_changed_weight_or_setting_in_a_weights_file_is_noticed(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    write_exported(load_translator(run.folder), path)
+    whole = path.read_bytes()
+    settings = whole.index(b"lambda_identity")
+    for place in (settings + 20, len(whole) // 2, len(whole) - 3):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(ZooError, match=r"checksum is wrong|not a whole safetensors file"):
+            read_exported(path)
+    path.write_bytes(whole)
+    read_exported(path)
+
+
 def test_a_weights_file_that_does_not_fit_is_refused(run: Run, tmp_path: Path) -> None:
     path, other = tmp_path / "model.safetensors", tmp_path / "other.safetensors"
     write_exported(load_translator(run.folder), path)
     with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
+        metadata = {key: value for key, value in file.metadata().items() if key != "checksum"}  # as of a stranger
     tensors = load_file(path)
     first = next(iter(tensors))
     save_file({name: value for name, value in tensors.items() if name != first}, other, metadata)

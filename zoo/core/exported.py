@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from zoo import __version__, registry
 from zoo.core.files import write_atomically
 from zoo.core.translator import Translator
 from zoo.errors import ZooError
 
-ENTRY = "zoo"
+ENTRY, CHECKSUM = "zoo", "checksum"
 
 
 def write_exported(model: Translator, path: Path) -> None:
@@ -34,7 +38,17 @@ def write_exported(model: Translator, path: Path) -> None:
     except TypeError as error:
         raise ZooError(f"The settings of {entry['room']} are no plain values: {error}") from error
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
-    write_atomically(path, save(tensors, {ENTRY: text}))
+    write_atomically(path, save(tensors, {ENTRY: text, CHECKSUM: _checksum(text, tensors)}))
+
+
+def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
+    """Over everything that rebuilds a model: safetensors files have none of their own, and a changed bit would be a changed weight."""
+    found = hashlib.blake2b(text.encode(), digest_size=16)
+    for name in sorted(tensors):
+        value = tensors[name]
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def is_exported(path: Path) -> bool:
@@ -56,7 +70,8 @@ def read_exported(path: Path) -> Translator:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            entry: dict[str, Any] = json.loads((file.metadata() or {}).get(ENTRY, "{}"))
+            metadata = file.metadata() or {}
+            entry: dict[str, Any] = json.loads(metadata.get(ENTRY, "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
     except (SafetensorError, OSError, ValueError) as error:
         raise ZooError(f"{path} is not a whole safetensors file: {error}") from error
@@ -64,11 +79,16 @@ def read_exported(path: Path) -> Translator:
         raise ZooError(
             f"{path} does not say which room it belongs to: it was not written by `lightning export --safetensors`."
         )
+    # Files of earlier versions have no checksum.
+    if CHECKSUM in metadata and metadata[CHECKSUM] != _checksum(metadata[ENTRY], tensors):
+        raise ZooError(
+            f"{path} is damaged: its checksum is wrong. Write it again with lightning export, or copy it again."
+        )
     room = registry.room_class(str(entry["room"]))
     try:
         model = cast(Translator, room(**entry["settings"]))
         model._grow_to(int(entry.get("stage", 0)))
         model.load_state_dict(tensors)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ZooError(f"{path} does not fit {entry['room']}: {' '.join(str(error).split())[:400]}") from error
     return model.eval()

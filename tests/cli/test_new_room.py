@@ -150,7 +150,7 @@ def test_a_new_room_passes_its_own_test(tmp_path: Path) -> None:
     start = "ROOMS: dict[str, str] = {\n"
     assert start in text
     registry.write_text(text.replace(start, f"{start}{line}\n"))
-    assert "5 passed" in type_in("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/zoo/test_mypaper.py")
+    assert "6 passed" in type_in("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/zoo/test_mypaper.py")
     assert "\nmypaper " in type_in("-m", "zoo", "list")
     demo = ("--config", "zoo/mypaper.yaml", "--config", "configs/demo/mypaper.yaml", "--trainer.max_steps=2")
     type_in("-m", "zoo", "fit", *demo, "--run.name=first")

@@ -11,7 +11,8 @@ from zoo.registry import ROOMS
 
 ROOT = Path(__file__).parent.parent.parent
 PLUMBING = {"blocks", "callbacks", "cli", "core", "experts", "metrics", "weights"}
-FOUNDATION = {"__init__", "__main__", "errors", "registry", "testing"}
+FOUNDATION = {"__init__", "__main__", "errors", "registry"}
+ON_TOP = {"cli", "testing"}  # `zoo.testing` takes a room through the whole command
 FRONT_DOOR = {
     *("zoo", "zoo.__main__", "zoo.registry", "zoo.errors"),
     *("zoo.cli", "zoo.cli.main", "zoo.cli.catalog", "zoo.cli.lookup", "zoo.cli.pages", "zoo.cli.suggest"),
@@ -76,7 +77,7 @@ class Source:
 def layer_of(name: str) -> str:
     """The layer of `zoo.<name>`."""
     first = name.partition(".")[0]
-    if first in PLUMBING:
+    if first in PLUMBING | ON_TOP:
         return first
     return "foundation" if first in FOUNDATION or not first else "room"
 
@@ -149,7 +150,7 @@ def _arrow(source: Source, name: str, rest: list[str]) -> Iterator[str]:
     if source.layer == "datamodules":
         if name != "zoo.core.images" and not name.startswith("zoo.core.images."):
             yield f"{source.module} imports {name}: of zoo, data modules see zoo.core.images alone"
-    elif source.layer == "cli" or rest == ["__version__"]:
+    elif source.layer in ON_TOP or rest == ["__version__"]:
         return
     elif target == "room":
         if source.layer != "room" or rest[0] != source.room:

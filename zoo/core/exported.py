@@ -19,6 +19,7 @@ from zoo.core.translator import Translator
 from zoo.errors import ZooError
 
 ENTRY, CHECKSUM = "zoo", "checksum"
+FACTS = "facts/"
 
 
 def write_exported(model: Translator, path: Path) -> None:
@@ -33,12 +34,37 @@ def write_exported(model: Translator, path: Path) -> None:
         "stage": model.stage,
         "version": __version__,
     }
+    plain, kept = _facts_of(model)
+    if plain:
+        entry["facts"] = plain
     try:
         text = json.dumps(entry)
     except TypeError as error:
         raise ZooError(f"The settings of {entry['room']} are no plain values: {error}") from error
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    tensors |= kept
     write_atomically(path, save(tensors, {ENTRY: text, CHECKSUM: _checksum(text, tensors)}))
+
+
+def _facts_of(model: Translator) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What a model needs beside weights and settings, where it says so: plain values, and tensors by `facts/<name>/<key>`."""
+    ask: Any = getattr(model, "inference_facts", dict)  # a room's own: most need nothing else
+    facts: dict[str, Any] = ask()
+    groups = {name: value for name, value in facts.items() if isinstance(value, Mapping)}
+    plain = {name: value for name, value in facts.items() if name not in groups}
+    tensors = {f"{FACTS}{name}/{key}": tensor for name, group in groups.items() for key, tensor in group.items()}
+    return plain, {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+
+
+def _give_facts(model: Translator, plain: Mapping[str, Any], kept: Mapping[str, Tensor]) -> None:
+    """The inverse of `_facts_of`."""
+    facts: dict[str, Any] = dict(plain)
+    for name, tensor in kept.items():
+        group, _, key = name.removeprefix(FACTS).partition("/")
+        facts.setdefault(group, {})[key] = tensor
+    take: Any = getattr(model, "take_inference_facts", None)
+    if facts and take is not None:
+        take(facts)
 
 
 def _checksum(text: str, tensors: Mapping[str, Tensor]) -> str:
@@ -88,7 +114,8 @@ def read_exported(path: Path) -> Translator:
     try:
         model = cast(Translator, room(**entry["settings"]))
         model._grow_to(int(entry.get("stage", 0)))
-        model.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        model.load_state_dict({name: tensor for name, tensor in tensors.items() if not name.startswith(FACTS)})
+        _give_facts(model, entry.get("facts", {}), {n: t for n, t in tensors.items() if n.startswith(FACTS)})
+    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise ZooError(f"{path} does not fit {entry['room']}: {' '.join(str(error).split())[:400]}") from error
     return model.eval()

@@ -13,6 +13,9 @@ from zoo.core.translator import Translator
 from zoo.errors import ZooError
 from zoo.registry import room_class
 
+MISFITS = (AttributeError, LookupError, TypeError, ValueError, RuntimeError, ArithmeticError)
+"""What settings and states that a stranger wrote make a room raise."""
+
 
 def find_checkpoint(place: Path) -> Path:
     """The checkpoint that a path means: a file itself, or the newest loadable one of a run's folder.
@@ -45,7 +48,7 @@ def load_translator(place: Path) -> Translator:
     checkpoint = read_checkpoint(path)
     kept = checkpoint.get("zoo")
     room = kept.get("room") if isinstance(kept, dict) else None
-    if not isinstance(kept, dict) or room is None or "state_dict" not in checkpoint:
+    if not isinstance(kept, dict) or not isinstance(room, str) or not isinstance(checkpoint.get("state_dict"), dict):
         raise ZooError(
             f"{path} does not say which room it belongs to: it was not written by `lightning fit` with a registered room. It holds "
             f"{', '.join(sorted(map(str, checkpoint))[:5])}."
@@ -54,18 +57,20 @@ def load_translator(place: Path) -> Translator:
     settings = _arguments(cls, checkpoint.get("hyper_parameters", {}), path)
     try:
         model = cls(**settings)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ZooError(f"{path} holds settings that {room} cannot be built with: {error}") from error
-    model.on_load_checkpoint({**checkpoint, "zoo": {**kept, "ranks": []}})  # pools are for training
+    except MISFITS as error:
+        raise ZooError(f"{path} holds settings that {room} cannot be built with: {error!r}") from error
     try:
+        model.on_load_checkpoint({**checkpoint, "zoo": {**kept, "ranks": []}})  # pools are for training
         model.load_state_dict(checkpoint["state_dict"])
-    except RuntimeError as error:
+    except MISFITS as error:
         raise ZooError(f"{path} does not fit {room}: {' '.join(str(error).split())[:400]}") from error
     return model.eval()
 
 
 def _arguments(cls: type, given: dict[str, Any], path: Path) -> dict[str, Any]:
     """The constructor's arguments among what the checkpoint holds; unknown ones are refused, not passed on."""
+    if not isinstance(given, dict):
+        raise ZooError(f"{path} holds no settings of {cls.__name__}, but a {type(given).__name__}.")
     known = set(inspect.signature(cls).parameters)
     if unknown := sorted(set(given) - known):
         raise ZooError(

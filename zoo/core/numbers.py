@@ -26,7 +26,7 @@ class BadNumbers:
             step out, which costs a host sync per step; `continue` only counts.
         patience: with `skip`: this many bad iterations in a row stop the run all the same.
         bad_iterations: how many iterations had bad numbers so far.
-        gradient_norms: each player's last gradient norm, on the device.
+        gradient_norms: of the players that stepped in this iteration, the last gradient norm of each, on the device.
     """
 
     def __init__(self, action: BadNumbersAction = "stop", patience: int = 100) -> None:
@@ -35,6 +35,7 @@ class BadNumbers:
         self.bad_iterations = 0
         self.gradient_norms: dict[str, Tensor] = {}
         self._in_a_row = 0
+        self._ended = False
         self._flags: list[tuple[str, Tensor]] = []
         self._pending: _Pending | None = None
 
@@ -44,6 +45,8 @@ class BadNumbers:
         Returns:
             A boolean scalar on the device.
         """
+        if self._ended:  # norms of another iteration say nothing about this one
+            self.gradient_norms, self._ended = {}, False
         gradients = [p.grad for p in parameters if p.grad is not None]
         if not gradients:  # all of its networks are frozen: nothing to flag
             return torch.ones((), dtype=torch.bool)
@@ -59,6 +62,7 @@ class BadNumbers:
 
     def end(self, iteration: int) -> None:
         """End an iteration: read the flags of the one before, send this one's on their way to the host."""
+        self._ended = True
         self._read()
         if self._flags:
             names, flags = zip(*self._flags, strict=True)

@@ -37,6 +37,7 @@ class ReadTestDigits(Callback):
         self.best, self.best_iteration = -1.0, -1
         self.readings = 0
         self._digits: tuple[Tensor, Tensor] | None = None
+        self._resumed = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Read the files of the test digits, before hours of training.
@@ -62,13 +63,15 @@ class ReadTestDigits(Callback):
         if self._digits is None or not isinstance(pl_module, UNITDigits):
             return
         done = trainer.global_step
-        if done % pl_module.test_interval and done != trainer.max_steps:
+        resumed, self._resumed = self._resumed, False
+        if done % pl_module.test_interval == 0 or done == trainer.max_steps:
+            with pl_module.phases.during("test digits"), trainer.precision_plugin.forward_context():
+                self.last, self.last_iteration = read_accuracy(pl_module, *self._digits), done
+            self.readings += 1
+            if self.last > self.best:
+                self.best, self.best_iteration = self.last, done
+        elif not resumed:  # logs show the last reading until the next one, also of a process that did not make it
             return
-        with pl_module.phases.during("test digits"), trainer.precision_plugin.forward_context():
-            self.last, self.last_iteration = read_accuracy(pl_module, *self._digits), done
-        self.readings += 1
-        if self.last > self.best:
-            self.best, self.best_iteration = self.last, done
         figures = {"test/accuracy": self.last, "test/accuracy_best_chosen_by_test": self.best}
         pl_module.log_dict(figures, rank_zero_only=True)
 
@@ -94,6 +97,7 @@ class ReadTestDigits(Callback):
         self.last, self.last_iteration = state_dict["last"], state_dict["last_iteration"]
         self.best, self.best_iteration = state_dict["best"], state_dict["best_iteration"]
         self.readings = state_dict["readings"]
+        self._resumed = self.readings > 0
 
 
 def read_accuracy(model: UNITDigits, images: Tensor, labels: Tensor) -> float:

@@ -94,8 +94,9 @@ def initialise(model: nn.Module, source: str | Path) -> list[str]:
         _same_room(kept.room, room, str(place))
         return _without_a_sampler(model, _fill(model, _read_tensors(place), str(place)))
     if is_exported(place):
-        _same_room(_room_of(read_exported(place)), room, str(place))
-        return _without_a_sampler(model, _fill(model, _read_tensors(place), str(place)))
+        exported = read_exported(place)
+        _same_room(_room_of(exported), room, str(place))
+        return _without_a_sampler(model, _fill(model, exported.state_dict(), str(place)))
     place = _inside(place) if is_tensorflow(place) else _inside(find_checkpoint(place))
     content = read_content(place)
     if isinstance(theirs := content.get("zoo"), Mapping) and "state_dict" in content:

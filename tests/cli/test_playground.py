@@ -30,6 +30,7 @@ from zoo.cli.playground import Workshop, find_choices, listen
 from zoo.core.exported import write_exported
 from zoo.core.images import save_png
 from zoo.errors import ZooError
+from zoo.weights.shipped import shipped
 
 SIDE = 64
 # The page's server, in a process that writes down whom it speaks to.
@@ -117,11 +118,12 @@ def test_exemplars_and_seeds_are_styles(scenes: list[Path], tmp_path: Path) -> N
 
 def test_what_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert list(find_choices([])) == ["sat-scenes", "unit-scenes"]
+    ours = [entry.name for entry in shipped().values() if entry.room]
+    assert list(find_choices([])) == ours
     (tmp_path / "runs/cyclegan/empty/checkpoints").mkdir(parents=True)
     (tmp_path / "runs/cyclegan/first/checkpoints").mkdir(parents=True)
     (tmp_path / "runs/cyclegan/first/checkpoints/iteration_00000001.ckpt").touch()
-    assert list(find_choices(["mine.ckpt"])) == ["mine.ckpt", "sat-scenes", "unit-scenes", "runs/cyclegan/first"]
+    assert list(find_choices(["mine.ckpt"])) == ["mine.ckpt", *ours, "runs/cyclegan/first"]
 
 
 def test_a_port_that_is_taken_is_passed_over() -> None:

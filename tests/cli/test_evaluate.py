@@ -379,12 +379,14 @@ def test_folders_come_from_an_overlay(inception: Path, folders: tuple[Path, Path
     overlay.write_text(f"data: {{init_args: {{test_source: {folders[0]}, test_target: {folders[1]}, size: 16}}}}")
     words = ["--protocol", "kid-tf2015", "--data", overlay, *QUICK, "--extractor", inception]
     there = measured(tmp_path / "there.json", model, *words)
-    prints = there["data"].pop("fingerprints")
-    assert there["data"] == {"split": "test", "source": str(folders[0]), "real": str(folders[1])}
+    prints, split = there["data"].pop("fingerprints"), {"source": "test", "real": "test"}
+    assert there["data"] == {"split": split, "source": str(folders[0]), "real": str(folders[1])}
     assert there["settings"]["pictures"] == "resized to 16x16, bicubic, antialiased, uint8"
+    other = measured(tmp_path / "other.json", model, *words, "--source", folders[1])
+    assert other["data"]["split"] == {"source": "as given", "real": "test"}
     back = measured(tmp_path / "back.json", model, *words, "--data.direction", "target_to_source", "--size", 20)
     assert back["data"].pop("fingerprints") == prints[::-1]
-    assert back["data"] == {"split": "test", "source": str(folders[1]), "real": str(folders[0])}
+    assert back["data"] == {"split": split, "source": str(folders[1]), "real": str(folders[0])}
     assert back["counts"] == {"generated": 5, "real": 4}
     assert back["settings"]["pictures"].startswith("resized to 20x20")
 
@@ -421,6 +423,18 @@ def test_scenes_of_a_run_are_judged_and_the_result_lies_in_its_folder(
     again = measured(tmp_path / "again.json", *words)
     assert again["counts"] == {"scenes": 4, "scenes of all seeds": 12}
     assert again["figures"]["counterpart/label_iou"]["mean"] > again["figures"]["label_iou"]["mean"]
+
+
+def test_pictures_of_given_folders_get_the_size_of_the_training(tmp_path: Path) -> None:
+    words = ["sat-scenes", "--protocol", "kid-tf2015", "--source", "a", "--real", "b"]
+    job = base.Job(PROTOCOLS["kid-tf2015"], evaluate.parse(PROTOCOLS["kid-tf2015"], words)[0], {})
+    assert job.own_preparation() == {"size": 64}
+    overlay = tmp_path / "data.yaml"
+    overlay.write_text(
+        "data: {class_path: datamodules.UnpairedFolders, init_args: {size: 32, interpolation: bilinear, seed: 3}}"
+    )
+    job = base.Job(job.protocol, evaluate.parse(job.protocol, [*words, "--data", str(overlay)])[0], {"size": "48"})
+    assert job.own_preparation() == {"size": 48, "interpolation": "bilinear"}
 
 
 def test_shipped_weights_are_judged_on_the_scenes_of_their_recipe(tmp_path: Path) -> None:

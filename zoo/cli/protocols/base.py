@@ -243,6 +243,16 @@ class Job:
         settings = {"seed": content.get("seed_everything") or 0, **(node.get("init_args") or {}), **self.overrides}
         return {"class_path": f"datamodules.{wanted}", "init_args": settings}
 
+    def own_preparation(self) -> dict[str, Any]:
+        """Size, filter and way of the resize that the run was trained with, as far as its configuration tells."""
+        node = self._configuration()[0].get("data")
+        if not isinstance(node, Mapping):
+            return {}
+        unpaired = str(node.get("class_path")).rpartition(".")[2] == "UnpairedFolders"
+        names = ("size", "interpolation", "preprocess") if unpaired else ("size",)
+        settings = {**(node.get("init_args") or {}), **self.overrides}
+        return {name: settings[name] for name in names if settings.get(name) is not None}
+
     def build(self, node: Mapping[str, Any], **settings: Any) -> Any:
         """The data module of a node, with some settings of our own."""
         return build_data({**node, "init_args": {**node["init_args"], **settings}})

@@ -172,16 +172,14 @@ def _two_sets(job: Job) -> tuple[list[Path], list[Path], Reader, dict[str, Any]]
         reader = reader_of(options, {})
         made, real = pictures_in(options.generated, "generated"), pictures_in(options.real, "real")
         return made, real, reader, {"generated": options.generated, "real": options.real}
-    settings: Mapping[str, Any] = {}
+    settings: Mapping[str, Any] = job.own_preparation()
     if options.data or options.source is None or options.real is None:
         node = job.data_node("UnpairedFolders", "configs/data/horse2zebra.yaml, or --source FOLDER --real FOLDER")
         settings = node["init_args"]
-    folders = [
-        own_folder(settings, key, options.source if key == "source" else options.real) for key in ("source", "real")
-    ]
-    reader = reader_of(options, settings)
-    source, real = pictures_in(folders[0], "source"), pictures_in(folders[1], "real")
-    return source, real, reader, {"split": "test", "source": folders[0], "real": folders[1]}
+    folder, split = own_folder(settings, "source", options.source)
+    other, other_split = own_folder(settings, "real", options.real)
+    data = {"source": folder, "real": other, "split": {"source": split, "real": other_split}}
+    return pictures_in(folder, "source"), pictures_in(other, "real"), reader_of(options, settings), data
 
 
 def _add_distances(parser: CommandParser) -> None:

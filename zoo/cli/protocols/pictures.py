@@ -79,11 +79,11 @@ def measure_diversity(job: Job) -> Measured:
         sources = pictures_in(options.generated, "generated")
         groups = by_source(sources)
     else:
-        node: Mapping[str, Any] = {"init_args": {}}
+        settings: Mapping[str, Any] = job.own_preparation()
         if options.data or options.source is None:
             node = job.data_node("UnpairedFolders", "configs/data/afhq_cat2dog.yaml, or --source FOLDER")
-        settings = node["init_args"]
-        folder = own_folder(settings, "source", options.source)
+            settings = node["init_args"]
+        folder, split = own_folder(settings, "source", options.source)
         reader, sources = reader_of(options, settings), pictures_in(folder, "source")
     job.refuse_missing()
     model = None if options.generated else translations_of(job, sources, reader)
@@ -118,7 +118,7 @@ def measure_diversity(job: Job) -> Measured:
             per_seed.append(sum(distances) / len(distances))
         figures = {name: per_seed}
         counts = {"sources": len(sources), "translations": len(sources) * options.outputs}
-        data = {"split": "test", "source": folder}
+        data = {"split": split, "source": folder}
     return Measured(
         figures,
         counts,

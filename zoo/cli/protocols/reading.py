@@ -104,7 +104,7 @@ class Reader:
 def add_reading(parser: CommandParser) -> None:
     """The options of `reader_of`."""
     parser.add_argument(
-        "--size", type=int, help="resize all pictures to this side first (a run's own size; else as they are)"
+        "--size", type=int, help="resize all pictures to this side first (as the run's were; else as they are)"
     )
     parser.add_argument(
         "--interpolation", choices=get_args(Interpolation), help="filter of that resize (the run's own; else bicubic)"
@@ -125,18 +125,17 @@ def reader_of(options: Any, settings: Mapping[str, Any]) -> Reader:
     return Reader(settings.get("size"), interpolation, settings.get("preprocess") or "resize_and_crop", multiple=4)
 
 
-def own_folder(settings: Mapping[str, Any], key: str, given: str | None) -> str:
-    """A folder of the command line, else the test (or validation) folder of the run's data."""
+def own_folder(settings: Mapping[str, Any], key: str, given: str | None) -> tuple[str, str]:
+    """A folder of the command line, else the test (or validation) folder of the run's data; and which split that is."""
     if given is not None:
-        return given
+        return given, "as given"
     backwards = settings.get("direction") == "target_to_source"
     domain = "source" if (key == "source") != backwards else "target"
     for part in ("test", "validation"):
-        if folder := settings.get(f"{part}_{domain}"):
-            if isinstance(folder, str):
-                return folder
-            if len(folder) == 1:
-                return str(folder[0])
+        folders = settings.get(f"{part}_{domain}") or []
+        folders = [folders] if isinstance(folders, str) else folders
+        if len(folders) == 1:
+            return str(folders[0]), part
     raise ZooError(f"The run's data names no single folder of test pictures. Type --{key} FOLDER")
 
 

@@ -38,7 +38,9 @@ def printed(notebook: nbformat.NotebookNode) -> str:
 
 
 def test_there_are_notebooks() -> None:
-    assert [script.stem for script in SCRIPTS] == ["attention", "biggan_pairs", "quickstart", "two_folders"]
+    assert [script.stem for script in SCRIPTS] == [
+        *("attention", "biggan_pairs", "one_picture", "quickstart", "two_folders"),
+    ]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
@@ -127,3 +129,14 @@ def test_two_folders_runs(tmp_path: Path) -> None:
     assert "iterations 0 done, 3 in all" in text
     assert "24 of 24 pictures are translated" in text
     assert re.search(r"sources as they are +style accuracy 0\.0\d   object IoU 0\.[89]", text)
+
+
+@pytest.mark.slow
+def test_one_picture_runs(tmp_path: Path) -> None:
+    notebook = run("one_picture", tmp_path, ONE_PICTURE_ITERATIONS="2")
+    assert pictures(notebook) >= 5
+    made = tmp_path / "runs" / "one_picture" / "made"
+    assert {path.name for path in made.iterdir()} == {"same", "wide", "high", "start0_beta0.9.gif"}
+    (away, apart) = re.findall(r": (\d+\.\d)", printed(notebook))[-2:]
+    assert float(away) > 0
+    assert float(apart) > 0

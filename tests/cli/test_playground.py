@@ -175,7 +175,7 @@ class Page:
     downloads: Path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     pytest.importorskip("gradio", reason="Gradio, which makes the page, is not here")
     if why := missing():
@@ -213,7 +213,14 @@ def source_of(name: str) -> str:
 
 
 @pytest.mark.slow
-def test_drop_translate_and_the_picture_changes(page: Page, scenes: list[Path], tmp_path: Path) -> None:
+def test_the_page_from_the_first_drop_to_its_end(page: Page, scenes: list[Path], tmp_path: Path) -> None:
+    """One test, since a server and a browser take long to start."""
+    drop_translate_and_the_picture_changes(page, scenes, tmp_path)
+    other_weights_and_mistakes(page, scenes, tmp_path)
+    nobody_else_is_asked_and_nothing_stays(page)
+
+
+def drop_translate_and_the_picture_changes(page: Page, scenes: list[Path], tmp_path: Path) -> None:
     window = opened(page)
     seen = []
     for scene in scenes:
@@ -240,8 +247,7 @@ def test_drop_translate_and_the_picture_changes(page: Page, scenes: list[Path], 
         assert kept.size == (SIDE, SIDE)
 
 
-@pytest.mark.slow
-def test_other_weights_and_mistakes(page: Page, scenes: list[Path], tmp_path: Path) -> None:
+def other_weights_and_mistakes(page: Page, scenes: list[Path], tmp_path: Path) -> None:
     window = opened(page)
     window.click("#translate")
     window.wait("return document.body.innerText.includes('Drop a picture first.')")
@@ -263,8 +269,7 @@ def test_other_weights_and_mistakes(page: Page, scenes: list[Path], tmp_path: Pa
     assert "not a picture" in window.wait(said)
 
 
-@pytest.mark.slow
-def test_nobody_else_is_asked_and_nothing_stays(page: Page, scenes: list[Path]) -> None:
+def nobody_else_is_asked_and_nothing_stays(page: Page) -> None:
     asked = page.window.requests()
     assert len(asked) > 20
     assert [url for url in asked if not url.startswith((page.url, page.url.replace("http", "ws")))] == []

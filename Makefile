@@ -10,7 +10,7 @@ export UV_COMPILE_BYTECODE := 1
 # uv does not read pip's own settings: pass a local folder of wheels on, where a site has one.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-.PHONY: help setup demo demo-prior demo-biggan test check format bench notebooks soak new-room constraints clean
+.PHONY: help setup demo demo-prior demo-biggan test check format bench notebooks soak soak-kills soak-inputs mutations new-room constraints clean
 
 help: ## say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -58,6 +58,18 @@ notebooks: $(STAMP) ## make the notebooks from their scripts and run them
 MINUTES ?= 60
 soak: $(STAMP) ## train for an hour and see whether memory, handles and threads stay flat: make soak MINUTES=60
 	$(BIN)/python tests/benchmarks/soak.py --minutes $(MINUTES)
+
+KILLS ?= 200
+soak-kills: $(STAMP) ## kill trainings of every room and compare what is resumed with what was left alone: make soak-kills KILLS=200
+	$(BIN)/python tests/benchmarks/soak_kills.py --count $(KILLS)
+
+CASES ?= 10000
+soak-inputs: $(STAMP) ## give it bad pictures, folders, checkpoints and recipes, a sentence for each: make soak-inputs CASES=10000
+	$(BIN)/python tests/benchmarks/soak_inputs.py --count $(CASES)
+
+MUTANTS ?= 30
+mutations: $(STAMP) ## change signs, detaches, weights and orders in rooms, and see whether their tests notice: make mutations MUTANTS=30
+	$(BIN)/python tests/benchmarks/mutations.py --count $(MUTANTS)
 
 new-room: $(STAMP) ## start a room for a new paper: make new-room NAME=mypaper
 	@$(BIN)/python -m zoo.cli.new_room $(NAME)

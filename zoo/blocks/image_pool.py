@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from zoo.core.draws import Draws
+from zoo.errors import ZooError
 
 
 class ImagePool:
@@ -16,9 +17,14 @@ class ImagePool:
 
     Args:
         size: pictures kept; 0 keeps none and returns what comes.
+
+    Raises:
+        ZooError: the size is negative.
     """
 
     def __init__(self, size: int) -> None:
+        if size < 0:
+            raise ZooError(f"pool_size is {size}; expected a number of pictures, or 0 for no pool.")
         self.size = size
         self.images: list[Tensor] = []  # c h w each
 

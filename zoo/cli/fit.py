@@ -37,7 +37,7 @@ from zoo.core.numbers import BadNumbers, BadNumbersAction
 from zoo.core.phases import Phases
 from zoo.core.precision import refuse_half_precision
 from zoo.core.records import note_phases
-from zoo.core.runs import Run, find_run, new_run, writing
+from zoo.core.runs import Run, checkpoint_iteration, find_run, new_run, writing
 from zoo.core.translator import Translator
 from zoo.errors import ZooError
 from zoo.registry import room_name, rooms
@@ -183,7 +183,10 @@ class ZooCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse without Lightning's warning about arguments that do not come from the command line; refuse what it lets pass."""
-        self.config = parser.parse_args(args)
+        try:
+            self.config = parser.parse_args(args)
+        except (AttributeError, TypeError, ValueError) as error:  # of values that nobody thought of
+            raise ZooError(f"The configuration cannot be read: {error}.") from error
         defaults = self._parser(self.command).get_defaults(skip_validation=True)
         for key in STANDARD_CALLBACKS:
             if self.settings[key] is None or self.settings[key] is False:  # `samples: null` switches it off, too
@@ -192,6 +195,10 @@ class ZooCLI(LightningCLI):
             if not isinstance(self.settings[key], Namespace):
                 names = ", ".join(vars(defaults[key]))
                 raise ZooError(f"{key} is {self.settings[key]!r}; expected a mapping with some of the keys {names}.")
+        for key in (*STANDARD_CALLBACKS, "numbers"):
+            for name, default in vars(defaults[key]).items():
+                if default is not None and self.settings[key].get(name) is None:
+                    raise ZooError(f"{key}.{name} is null; leave it out for the default, {default}.")
         if not 0 <= self.settings.seed_everything <= LARGEST_SEED:
             raise ZooError(f"seed_everything is {self.settings.seed_everything}; expected 0 to {LARGEST_SEED}.")
 
@@ -259,7 +266,7 @@ class ZooCLI(LightningCLI):
         trainer_config["callbacks"] = own
         try:
             trainer = self._instantiate_trainer(trainer_config, callbacks)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise ZooError(f"trainer: {error}") from error
         quieten_loggers(trainer)
         self.model.bad_numbers = BadNumbers(self.settings.numbers.action, self.settings.numbers.patience)
@@ -290,10 +297,26 @@ class ZooCLI(LightningCLI):
             checkpoint, complaints = run.newest_loadable_checkpoint()
             for complaint in complaints:
                 print(f"lightning: passed over: {complaint}", file=sys.stderr)
-            return str(checkpoint)
+            return str(self._before_the_end(run, checkpoint))
         if given is not None:
             read_checkpoint(Path(given), "meta")
         return given
+
+    def _before_the_end(self, run: Run, newest: Path) -> Path:
+        """Where a run died between its last iteration and its end, an earlier checkpoint: what the end does is yet to be done.
+
+        That is the last validation and grid, and the work of stage callbacks such as fitting a sampler.
+        """
+        last = self.settings.trainer.max_steps
+        if self.command != "fit" or checkpoint_iteration(newest) != last or run.has_ended():
+            return newest
+        try:
+            earlier, _ = run.newest_loadable_checkpoint(before=last)
+        except ZooError:  # there is no earlier one: what was trained is kept as it is
+            return newest
+        again = f"the {last - checkpoint_iteration(earlier):,} iterations before it are done again"
+        print(f"lightning: this run died at its very end; {again}", file=sys.stderr)
+        return earlier
 
 
 def run(command: str, arguments: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -57,14 +58,27 @@ class Run:
         found = [path for path in self.checkpoints.glob("iteration_*.ckpt") if CHECKPOINT_NAME.search(path.name)]
         return sorted(found, key=checkpoint_iteration, reverse=True)
 
-    def newest_loadable_checkpoint(self) -> tuple[Path, list[str]]:
+    def has_ended(self) -> bool:
+        """Whether the last command that trained it came to its end: then it noted how long it took."""
+        try:
+            record = json.loads(self.record.read_text(encoding="utf-8"))
+            return "seconds" in (record.get("resumed") or [record])[-1]
+        except (OSError, ValueError):
+            return False
+
+    def newest_loadable_checkpoint(self, before: int | None = None) -> tuple[Path, list[str]]:
         """The newest checkpoint that loads, and a sentence about each newer one that does not.
+
+        Args:
+            before: only checkpoints of fewer iterations; of all by default.
 
         Raises:
             ZooError: there is none.
         """
         complaints: list[str] = []
         for path in self.checkpoints_newest_first():
+            if before is not None and checkpoint_iteration(path) >= before:
+                continue
             try:
                 read_checkpoint(path, "meta")
             except ZooError as error:

@@ -312,6 +312,23 @@ def test_numbers_that_go_bad_stop_the_run_in_a_sentence(
     assert lightning("fit", "--config", recipe, *words, "--numbers.action", "skip", "--numbers.patience", 2) == 2
 
 
+def test_a_bad_iteration_is_lived_again_by_the_command_that_is_said(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--run.root", tmp_path, "--model.learning_rate", 1e30, "--checkpoints.every", 1]
+    assert lightning("fit", "--config", recipe, *words) == 2
+    said = capsys.readouterr().err
+    told = re.search(
+        r"were not finite .* in iteration (\d+)\. The last good checkpoint is (\S+), .* by: lightning (.*) --debug",
+        said,
+    )
+    assert told
+    assert Path(told[2]) == only_run(tmp_path).checkpoint_path(int(told[1]))
+    assert lightning(*told[3].split()) != 0
+    again = capsys.readouterr().err
+    assert "returned nan values in its" in again or f"not finite (NaN or inf) in iteration {told[1]}" in again
+
+
 # Checkpoints
 
 

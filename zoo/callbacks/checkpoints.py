@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -9,6 +10,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from zoo.callbacks.dashboards import keep_checkpoint
 from zoo.core.runs import Run, checkpoint_iteration
+from zoo.core.translator import Translator
 from zoo.errors import ZooError
 
 
@@ -42,6 +44,8 @@ class Checkpoints(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A resumed run already has the checkpoint it starts from; what a killed one was writing is removed."""
         self._began_at = self._saved_at = trainer.global_step
+        if self.run is not None and self.run.checkpoint_path(trainer.global_step).is_file():
+            _call_good(pl_module, self.run.checkpoint_path(trainer.global_step))
         if self.run is not None and trainer.is_global_zero:
             for part in self.run.checkpoints.glob(".iteration_*.part"):
                 part.unlink(missing_ok=True)
@@ -68,6 +72,7 @@ class Checkpoints(Checkpoint):
             return
         self._saved_at = trainer.global_step
         trainer.save_checkpoint(self.run.checkpoint_path(trainer.global_step))
+        _call_good(trainer.lightning_module, self.run.checkpoint_path(trainer.global_step))
         keep_checkpoint(trainer, self.run, self.run.checkpoint_path(trainer.global_step), last=last)
         if trainer.is_global_zero:
             self._remove_old(self.run, trainer.global_step)
@@ -77,3 +82,8 @@ class Checkpoints(Checkpoint):
         for path in present[self.keep :]:
             if not (self.keep_every and checkpoint_iteration(path) % self.keep_every == 0):
                 path.unlink(missing_ok=True)
+
+
+def _call_good(module: LightningModule, checkpoint: Path) -> None:
+    if isinstance(module, Translator):
+        module.bad_numbers.last_good = checkpoint

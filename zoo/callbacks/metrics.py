@@ -54,6 +54,11 @@ class Metrics(Callback):
         values = measured(trainer, pl_module) | self._pace.look(trainer.global_step)
         self._table.add(trainer.global_step, values)
 
+    def note(self, iteration: int, values: Mapping[str, float]) -> None:
+        """Add values to the row of an iteration; other ranks than the first have no table."""
+        if self._table is not None and values:
+            self._table.add(iteration, values)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the validation's measures to the row of this iteration."""
         if self._table is None or trainer.sanity_checking:

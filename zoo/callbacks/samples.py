@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
-from zoo.callbacks.dashboards import show_samples
+from zoo.callbacks.dashboards import Dashboards, log_values, show_samples
+from zoo.callbacks.metrics import Metrics
 from zoo.core.images import grid, save_png
 from zoo.core.runs import Run
 from zoo.core.translator import Translator
@@ -23,6 +25,8 @@ class SampleGrids(Callback):
 
     The pictures are the first ones of the validation data; without validation data, the first training batch that comes along. The
     grid draws from streams of its own and runs in eval mode: training goes on as if nobody had looked.
+
+    What the pictures tell of the training's health goes to metrics.csv and dashboards as `gauge/...`; see `gauges`.
 
     Args:
         enabled: whether grids are written.
@@ -77,6 +81,7 @@ class SampleGrids(Callback):
             sheet = grid(columns)
             save_png(sheet, self.run.samples / f"iteration_{trainer.global_step:08d}.png")
             show_samples(trainer, columns, sheet)
+            _note(trainer, gauges(columns))
 
     def _first_validation_rows(self, trainer: Trainer) -> dict[str, Tensor] | None:
         data = trainer.datamodule  # type: ignore[attr-defined]
@@ -91,6 +96,37 @@ class SampleGrids(Callback):
             key: torch.cat([row[key] for row in rows]) for key, value in rows[0].items() if isinstance(value, Tensor)
         }
         return _rows(joined, self.count)
+
+
+def gauges(columns: Mapping[str, Tensor]) -> dict[str, float]:
+    """What the pictures of a grid tell of a training's health, in [0, 2].
+
+    Args:
+        columns: of the grid by name, `b c h w` in [-1, 1].
+
+    Returns:
+        `gauge/distance_to_identity`, the mean absolute difference of translations to their sources: near 0 the generator copies.
+        `gauge/style_diversity`, that of the pictures of one row in different styles, or of random samples: near 0 all styles are one.
+        Each where the columns have what it takes.
+    """
+    found = {}
+    source, translation = columns.get("source"), columns.get("translation")
+    if source is not None and translation is not None and source.shape == translation.shape:
+        found["gauge/distance_to_identity"] = float((translation - source).abs().mean())
+    drawn = [images for name, images in columns.items() if name.startswith(("random style", "sample "))]
+    styles = drawn if translation is None or not drawn else [translation, *drawn]
+    pairs = [(a, b) for a, b in combinations(styles, 2) if a.shape == b.shape]
+    if pairs:
+        found["gauge/style_diversity"] = sum(float((a - b).abs().mean()) for a, b in pairs) / len(pairs)
+    return found
+
+
+def _note(trainer: Trainer, values: Mapping[str, float]) -> None:
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Metrics):
+            callback.note(trainer.global_step, values)
+        if isinstance(callback, Dashboards):
+            log_values(trainer, values)
 
 
 def _length(batch: Mapping[str, Tensor]) -> int:

@@ -183,7 +183,7 @@ SECTIONS = {  # headline, and the beginnings of the names that belong to it: the
     ),
     "Who is winning?": ("loss/adversarial", "loss/discriminator", "loss/generator"),
     "What is kept?": ("loss/cycle", "loss/identity", "loss/reconstruction", "loss/content", "val/cycle_psnr"),
-    "Is it healthy?": ("gradient_norm/", "learning_rate/", "seconds_per_iteration", "bad_iterations"),
+    "Is it healthy?": ("gauge/", "gradient_norm/", "learning_rate/", "seconds_per_iteration", "bad_iterations"),
 }
 COLUMNS = 5
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -26,6 +28,7 @@ class BadNumbers:
             step out, which costs a host sync per step; `continue` only counts.
         patience: with `skip`: this many bad iterations in a row stop the run all the same.
         bad_iterations: how many iterations had bad numbers so far.
+        last_good: the last checkpoint that was written or loaded, which is good: flags are read before one is written.
         gradient_norms: of the players that stepped in this iteration, the last gradient norm of each, on the device.
     """
 
@@ -33,6 +36,7 @@ class BadNumbers:
         self.action = action
         self.patience = patience
         self.bad_iterations = 0
+        self.last_good: Path | None = None
         self.gradient_norms: dict[str, Tensor] = {}
         self._in_a_row = 0
         self._ended = False
@@ -87,9 +91,20 @@ class BadNumbers:
         self.bad_iterations += bool(bad)
         if (bad and self.action == "stop") or (self.action == "skip" and self._in_a_row >= self.patience):
             raise ZooError(
-                f"The gradients of {', '.join(bad)} were not finite (NaN or inf) in iteration {pending.iteration}. Nothing was saved "
-                "since; go on from the last good checkpoint with --resume, and with a lower learning rate or --numbers.action skip."
+                f"The gradients of {', '.join(bad)} were not finite (NaN or inf) in iteration {pending.iteration}. "
+                f"{self._advice(pending.iteration)}"
             )
+
+    def _advice(self, iteration: int) -> str:
+        """Where to go on from, and how the bad iteration is seen again: draws and data are functions of it."""
+        look = f"--trainer.max_steps {iteration + 2} --trainer.detect_anomaly true --debug"
+        if self.last_good is None:
+            return f"No checkpoint was written before. The same command with {look} comes to it again, and names the operation."
+        return (
+            f"The last good checkpoint is {self.last_good}, and nothing was saved since: go on from it with --resume, and with a lower "
+            f"learning rate or --numbers.action skip. The iteration is lived again, and the operation named, by: "
+            f"lightning fit --resume {shlex.quote(str(self.last_good.parent.parent))} {look}"
+        )
 
 
 class _Pending:

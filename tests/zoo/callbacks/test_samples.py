@@ -15,6 +15,7 @@ from datamodules import Scenes
 from support.toy import weights
 from support.training import fit
 from zoo.callbacks import SampleGrids
+from zoo.callbacks.samples import gauges
 from zoo.core.images import to_uint8
 from zoo.core.runs import Run
 from zoo.cyclegan import CycleGAN
@@ -121,3 +122,14 @@ def test_the_last_translation_is_the_models(watched: tuple[Path, CycleGAN]) -> N
 def test_settings_out_of_range_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(ZooError, match="both must be at least 1"):
         SampleGrids(**options)
+
+
+def test_gauges_tell_copies_and_styles_that_are_one() -> None:
+    source = torch.zeros(2, 3, 4, 4)
+    assert gauges({"picture": source}) == {}
+    assert gauges({"source": source, "translation": source + 0.5}) == {"gauge/distance_to_identity": 0.5}
+    styles = {"random style 1": source + 0.5, "random style 2": source - 0.5}
+    found = gauges({"source": source, "translation": source + 0.5, **styles})
+    assert found["gauge/style_diversity"] == pytest.approx((0 + 1 + 1) / 3)
+    assert gauges({"sample 1": source, "sample 2": source}) == {"gauge/style_diversity": 0.0}
+    assert gauges({"source": source, "translation": source[..., :2]}) == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -92,3 +93,22 @@ def test_a_player_without_gradients_is_fine() -> None:
     game = Game()
     assert bool(game.numbers.inspect(game.players["generator"], []))
     game.numbers.read_all(0)
+
+
+def test_the_last_good_checkpoint_and_how_to_see_it_again_are_said() -> None:
+    game = Game()
+    game.numbers.last_good = Path("runs/cyclegan/first/checkpoints/iteration_00000005.ckpt")
+    game.iterate(7, generator=math.nan)
+    with pytest.raises(ZooError) as caught:
+        game.numbers.read_all(7)
+    assert "last good checkpoint is runs/cyclegan/first/checkpoints/iteration_00000005.ckpt" in str(caught.value)
+    assert "lightning fit --resume runs/cyclegan/first --trainer.max_steps 9 --trainer.detect_anomaly true" in str(
+        caught.value
+    )
+
+
+def test_norms_of_an_earlier_iteration_are_forgotten() -> None:
+    game = Game()
+    game.iterate(0, generator=3.0, discriminator=0.0)
+    game.iterate(1, generator=0.0)
+    assert {name: float(norm) for name, norm in game.numbers.gradient_norms.items()} == {"generator": 4}

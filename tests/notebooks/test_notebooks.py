@@ -39,7 +39,7 @@ def printed(notebook: nbformat.NotebookNode) -> str:
 
 def test_there_are_notebooks() -> None:
     assert [script.stem for script in SCRIPTS] == [
-        *("attention", "biggan_pairs", "one_picture", "quickstart", "two_folders"),
+        *("attention", "biggan_pairs", "one_picture", "quickstart", "styles_and_references", "two_folders"),
     ]
 
 
@@ -129,6 +129,17 @@ def test_two_folders_runs(tmp_path: Path) -> None:
     assert "iterations 0 done, 3 in all" in text
     assert "24 of 24 pictures are translated" in text
     assert re.search(r"sources as they are +style accuracy 0\.0\d   object IoU 0\.[89]", text)
+
+
+@pytest.mark.slow
+def test_styles_and_references_runs(tmp_path: Path) -> None:
+    notebook = run("styles_and_references", tmp_path, STYLES_ITERATIONS="3")
+    assert pictures(notebook) == 5
+    text = printed(notebook)
+    assert "iterations 0 done, 3 in all" in text
+    assert "frames of" in text
+    shown = tmp_path / "runs" / "starganv2" / "notebook" / "shown"
+    assert {path.name for path in shown.iterdir()} == {"reference.png", "film.webp", "latent_0.5.png", "latent_1.png"}
 
 
 @pytest.mark.slow

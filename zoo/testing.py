@@ -165,9 +165,12 @@ def same_end(run: Run, whole: Run, iterations: int) -> list[str]:
 
 
 def rows(run: Run) -> list[dict[str, str]]:
-    """The rows of a run's metrics.csv, without what the clock says."""
+    """The rows of a run's metrics.csv, without what the clock says, and what grids say: one is drawn wherever a training ends."""
     with run.metrics.open(newline="", encoding="utf-8") as file:
-        return [{key: value for key, value in row.items() if key not in OF_THE_CLOCK} for row in csv.DictReader(file)]
+        return [
+            {key: value for key, value in row.items() if key not in OF_THE_CLOCK and not key.startswith("gauge/")}
+            for row in csv.DictReader(file)
+        ]
 
 
 # Steps -------------------------------------------------------------------------------------------------------------------------

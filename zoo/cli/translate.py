@@ -19,6 +19,7 @@ from torch import Tensor
 from datamodules.pictures import BadPictureError, decode
 from zoo.callbacks.judging import gives_attention
 from zoo.cli.any_size import attend_any_size, translate_any_size
+from zoo.cli.interpolations import BETWEEN, write_interpolations
 from zoo.cli.lapses import named_styles, write_lapses
 from zoo.cli.parser import CommandParser
 from zoo.cli.sheets import sheet, thumbnail
@@ -86,8 +87,9 @@ def run(arguments: Sequence[str]) -> int:
         ZooError: something a person can mend.
     """
     options = parse(arguments)
-    pictures = find_pictures(options.images, SUFFIXES if options.lapse is not None else SUFFIXES | VIDEOS)
-    films = {path: film_ending(path, options.film) for path in pictures if options.lapse is None and is_film(path)}
+    takes_films = options.lapse is None and options.interpolate is None
+    pictures = find_pictures(options.images, SUFFIXES | VIDEOS if takes_films else SUFFIXES)
+    films = {path: film_ending(path, options.film) for path in pictures if takes_films and is_film(path)}
     if films and options.attention is not None:
         raise ZooError(f"--attention is for pictures, and {next(iter(films))} is a film: leave one of them out.")
     if ".mp4" in films.values() or any(path.suffix.lower() in VIDEOS for path in films):
@@ -97,6 +99,8 @@ def run(arguments: Sequence[str]) -> int:
     domain = own_domain(model) if options.to is None else options.to
     if options.lapse is not None:
         return write_lapses(model, pictures, styles, options)
+    if options.interpolate is not None:
+        return write_interpolations(model, pictures, styles, options)
     labels = [style.label for style in styles]
     maps = None if options.attention is None else Path(options.attention or options.output)
     jobs = plan(pictures, options.output, overwrite=options.overwrite, labels=labels, maps=maps, films=films)
@@ -202,6 +206,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="FRAMES",
         help="write a time lapse of each picture instead, <name>_lapse.webp: so many frames from each of the styles to the next",
     )
+    parser.add_argument(
+        "--interpolate",
+        type=int,
+        metavar="STEPS",
+        help=f"write a sheet, so many pictures along a side, of what lies between instead: {BETWEEN}",
+    )
     parser.add_argument("--film", help=f"format of films: {', '.join(FILM_FORMATS)} (default: their own; lapses .webp)")
     parser.add_argument("--seed", type=int, help="of the random styles, the same for every picture (default: 0)")
     parser.add_argument(
@@ -241,6 +251,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise ZooError(
             f"--lapse is {options.lapse}; expected at least 2 frames from one style to the next, such as --lapse 30."
         )
+    if options.interpolate is not None and options.interpolate < 2:
+        raise ZooError(
+            f"--interpolate is {options.interpolate}; expected at least 2 pictures a side, such as --interpolate 7."
+        )
+    if options.interpolate is not None and (options.lapse is not None or options.attention is not None):
+        raise ZooError("--interpolate writes one sheet: leave --lapse and --attention out.")
     if options.film is not None:
         check_film(options.film)
     if options.reference and (options.latents is not None or options.seed is not None):

@@ -95,8 +95,13 @@ def test_what_cannot_be_translated_is_told(scenes: list[Path], tmp_path: Path) -
 
 
 def test_exemplars_and_seeds_are_styles(scenes: list[Path], tmp_path: Path) -> None:
-    small = {"channels": 2, "max_channels": 4, "style_channels": 3, "latent_channels": 2, "mapping_channels": 4}
+    small = {"channels": 4, "max_channels": 8, "style_channels": 8, "latent_channels": 4, "mapping_channels": 8}
+    torch.manual_seed(0)
     model: Any = zoo.StarGANv2(image_size=32, domains=("plain", "striped"), **small).eval()
+    with torch.no_grad():  # untrained styles hardly show
+        for name, weight in model.named_parameters():
+            if "mapping" in name or "style_encoder" in name:
+                weight.mul_(2)
     write_exported(model, tmp_path / "model.safetensors")
     shop = workshop(tmp_path / "page", many=str(tmp_path / "model.safetensors"))
     assert shop.domains(shop.model("many")) == ["plain", "striped"]
@@ -187,7 +192,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
     paths = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = kept | {"TMPDIR": str(home / "tmp"), "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", WATCHED, contacts, "playground", "--port", "0", "--no-browser", "--device", "cpu"]
+    command = [sys.executable, "-c", WATCHED, contacts, "playground", "sat-scenes", "--port", "0"]
+    command += ["--no-browser", "--device", "cpu"]
     kinds = {"cwd": home / "work", "env": environment, "stdout": subprocess.PIPE, "text": True}
     with (home / "err").open("w") as said, subprocess.Popen(command, stderr=said, **kinds) as server:  # type: ignore[call-overload]
         try:

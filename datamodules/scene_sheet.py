@@ -1,6 +1,6 @@
 """A contact sheet of all looks and shapes of the rendered scenes: `python -m datamodules.scene_sheet scenes.png`."""
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -56,4 +56,8 @@ def save_contact_sheet(path: Path, *, size: int = 96, seed: int = 0) -> None:
 
 
 if __name__ == "__main__":
-    save_contact_sheet(Path(sys.argv[1] if len(sys.argv) > 1 else "scenes.png"))
+    parser = argparse.ArgumentParser(
+        prog="python -m datamodules.scene_sheet", description="Draw what scenes there are."
+    )
+    parser.add_argument("path", nargs="?", type=Path, default=Path("scenes.png"), help="of the PNG file (scenes.png)")
+    save_contact_sheet(parser.parse_args().path)

@@ -20,6 +20,8 @@ from zoo.errors import ZooError
 
 ENTRY, CHECKSUM = "zoo", "checksum"
 FACTS = "facts/"
+MISFITS = (AttributeError, LookupError, TypeError, ValueError, RuntimeError, ArithmeticError)
+"""What settings and states that a stranger wrote make a room raise."""
 
 
 def write_exported(model: Translator, path: Path) -> None:
@@ -116,6 +118,6 @@ def read_exported(path: Path) -> Translator:
         model._grow_to(int(entry.get("stage", 0)))
         model.load_state_dict({name: tensor for name, tensor in tensors.items() if not name.startswith(FACTS)})
         _give_facts(model, entry.get("facts", {}), {n: t for n, t in tensors.items() if n.startswith(FACTS)})
-    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+    except MISFITS as error:
         raise ZooError(f"{path} does not fit {entry['room']}: {' '.join(str(error).split())[:400]}") from error
     return model.eval()

@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from zoo.core.checkpoints import read_checkpoint
-from zoo.core.exported import read_exported
+from zoo.core.exported import MISFITS, read_exported
 from zoo.core.runs import Run
 from zoo.core.translator import Translator
 from zoo.errors import ZooError
 from zoo.registry import room_class
-
-MISFITS = (AttributeError, LookupError, TypeError, ValueError, RuntimeError, ArithmeticError)
-"""What settings and states that a stranger wrote make a room raise."""
 
 
 def find_checkpoint(place: Path) -> Path:

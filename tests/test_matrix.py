@@ -8,8 +8,9 @@ import pytest
 
 from support.toys import TOYS, Ground, configs_of, use_of
 from zoo.cli.lookup import PACKAGE, PLANNED
-from zoo.testing import check_room
+from zoo.testing import check_room, rows
 
+WITHOUT_A_DISCRIMINATOR = {"gpunit_prior"}
 RECIPES = sorted(path.stem for path in PACKAGE.glob("*.yaml") if path.name != PLANNED)
 
 
@@ -36,3 +37,5 @@ def test_a_recipe_passes_through_the_whole_command(recipe: str, tmp_path: Path, 
         size=toy.size,
     )
     assert run.checkpoint_path(toy.iterations).is_file()
+    told = {key for row in rows(run) for key in row if key.startswith("accuracy/")}
+    assert bool(told) == (recipe not in WITHOUT_A_DISCRIMINATOR), "who is winning is not logged, see zoo.core.terms"

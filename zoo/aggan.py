@@ -440,7 +440,7 @@ class AGGAN(Translator):
         cycle_source = F.l1_loss(self.attend(to_target.picture, "source").picture, source)
         cycle_target = F.l1_loss(self.attend(to_source.picture, "target").picture, target)
         fake = to_target if to == "target" else to_source
-        adversarial = self.judge(to, self.shown(fake), fake.attention, real=True)
+        adversarial = self.adversarial_loss(self.judge(to, self.shown(fake), fake.attention), True)
         total = adversarial + self.lambda_cycle_source * cycle_source + self.lambda_cycle_target * cycle_target
         if to == "target":  # the second direction's cycles are those after the first one's step
             self.log_terms({"cycle_source": cycle_source, "cycle_target": cycle_target})
@@ -451,9 +451,7 @@ class AGGAN(Translator):
         """Tell pictures of a domain, with their attention, from present and earlier translations into it, with theirs."""
         with self.player(f"discriminator_{domain}") as player:
             pool = self.pool_target if domain == "target" else self.pool_source
-            kept = torch.cat(
-                [self.shown(fake), fake.attention], 1
-            )  # b 4 h w: a picture and its attention stay together
+            kept = torch.cat([self.shown(fake), fake.attention], 1)  # b 4 h w: both stay together
             pooled, pooled_attention = pool(kept, self.draws).split([3, 1], 1)
             loss = self.discriminator_loss(domain, (real, attention), (pooled, pooled_attention))
             player.minimize(loss)
@@ -461,17 +459,18 @@ class AGGAN(Translator):
 
     def discriminator_loss(self, domain: str, real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor]) -> Tensor:
         """What one discriminator minimises: it sees pictures `b 3 h w`, each with its attention `b 1 h w`."""
-        return 0.5 * (self.judge(domain, *real, real=True) + self.judge(domain, *fake, real=False))
+        on_real, on_fake = self.judge(domain, *real), self.judge(domain, *fake)
+        self.terms.compare(f"discriminator_{domain}", on_real, on_fake)
+        return 0.5 * (self.adversarial_loss(on_real, True) + self.adversarial_loss(on_fake, False))
 
     def shown(self, fake: Translation) -> Tensor:
         """The picture of a translation that a discriminator is shown, or masked: see `mask_on`."""
         return fake.generated if self.stage and self.mask_on == "generator" else fake.picture
 
-    def judge(self, domain: str, image: Tensor, attention: Tensor, *, real: bool) -> Tensor:
-        """The adversarial loss of pictures that a domain's discriminator should call real, or fake."""
+    def judge(self, domain: str, image: Tensor, attention: Tensor) -> Tensor:
+        """What a domain's discriminator says of pictures, of what is attended to alone in the second stage: logits `b 1 h w`."""
         seen = image * self.hard_mask(attention) if self.stage else image
-        logits = self.get_submodule(f"discriminator_{domain}")(seen)
-        return self.adversarial_loss(full(logits), real)
+        return full(self.get_submodule(f"discriminator_{domain}")(seen))
 
     def samples(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Columns of a sample grid: each domain, its attention in grey, its translation and the way back."""

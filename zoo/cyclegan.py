@@ -439,8 +439,8 @@ class CycleGAN(Translator):
             cycle_source = F.l1_loss(self.to_source(fake_target), source)
             fake_source = self.to_source(target)  # b c h w
             cycle_target = F.l1_loss(self.to_target(fake_source), target)
-            adversarial_target = self.judge(self.discriminator_target, fake_target, real=True)
-            adversarial_source = self.judge(self.discriminator_source, fake_source, real=True)
+            adversarial_target = self.adversarial_loss(full(self.discriminator_target(fake_target)), True)
+            adversarial_source = self.adversarial_loss(full(self.discriminator_source(fake_source)), True)
             terms = {"adversarial_target": adversarial_target, "adversarial_source": adversarial_source}
             terms |= {"cycle_source": cycle_source, "cycle_target": cycle_target}
             total = adversarial_target + adversarial_source
@@ -465,18 +465,16 @@ class CycleGAN(Translator):
 
     def discriminator_loss(self, domain: str, discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
         """What one discriminator minimises."""
-        loss = 0.5 * (self.judge(discriminator, real, real=True) + self.judge(discriminator, fake, real=False))
+        on_real, on_fake = full(discriminator(real)), full(discriminator(fake))
+        loss = 0.5 * (self.adversarial_loss(on_real, True) + self.adversarial_loss(on_fake, False))
         self.log_terms({f"discriminator_{domain}": loss})
+        self.terms.compare(f"discriminator_{domain}", on_real, on_fake)
         if self.lambda_gradient_penalty > 0:
             alpha = self.draws.uniform("alpha", (len(real), 1))
             penalty = gradient_penalty(gradients_between(discriminator, real, fake, alpha))
             self.log_terms({f"gradient_penalty_{domain}": penalty})
             loss = loss + self.lambda_gradient_penalty * penalty
         return loss
-
-    def judge(self, discriminator: nn.Module, image: Tensor, *, real: bool) -> Tensor:
-        """The adversarial loss of pictures that a discriminator should call real, or fake; means are taken in full precision."""
-        return self.adversarial_loss(full(discriminator(image)), real)
 
     def samples(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Columns of a sample grid: each domain, its translation and the way back."""

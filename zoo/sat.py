@@ -464,10 +464,12 @@ class SAT(Translator):
         """Tell pictures of the target domain from present and earlier translations, in two passes: each has its own statistics."""
         with self.player("discriminator") as player:
             pooled = self.pool(fake, self.draws)
-            real_loss = discriminator_loss(full(self.discriminator(target)), True, self.adversarial)
-            fake_loss = discriminator_loss(full(self.discriminator(pooled)), False, self.adversarial)
+            on_real, on_fake = full(self.discriminator(target)), full(self.discriminator(pooled))
+            real_loss = discriminator_loss(on_real, True, self.adversarial)
+            fake_loss = discriminator_loss(on_fake, False, self.adversarial)
             player.minimize(real_loss + fake_loss)
         self.log_terms({"discriminator_real": real_loss, "discriminator_fake": fake_loss})
+        self.terms.compare("discriminator", on_real, on_fake)
 
     def regularise(self, source: Tensor, fake: Tensor) -> Tensor:
         """How far translations `b 3 h w` are from their sources."""

@@ -53,7 +53,7 @@ FILES = {  # what a training, its networks and its losses consist of, by room; e
 }
 ASIDE = {
     *("samples", "validation_step", "test_step", "predict_step", "translate", "translate_batch", "missing", "setup"),
-    *("on_validation_epoch_end", "on_validation_start", "sample", "animate", "log_terms"),
+    *("on_validation_epoch_end", "on_validation_start", "sample", "animate", "log_terms", "compare"),
 }
 """Methods that a training does without."""
 CPU_SECONDS, SECONDS = 300, 3000.0  # that tests of a mutant may take; beyond them it hangs, which is noticed

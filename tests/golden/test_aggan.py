@@ -54,7 +54,7 @@ def logits(model: AGGAN, domain: str, image: Tensor, attention: Tensor) -> Tenso
     said: list[Tensor] = []
     network = model.get_submodule(f"discriminator_{domain}")
     hook = network.register_forward_hook(lambda _, __, output: said.append(output))
-    model.judge(domain, image, attention, real=True)
+    model.judge(domain, image, attention)
     hook.remove()
     return said[0]
 

@@ -178,7 +178,7 @@ def judged(model: AGGAN, picture: Tensor, attention: Tensor) -> Tensor:
     """What the target's discriminator is shown."""
     seen: list[Tensor] = []
     hook = model.discriminator_target.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    model.judge("target", picture, attention, real=True)
+    model.judge("target", picture, attention)
     hook.remove()
     return seen[0]
 
@@ -192,7 +192,7 @@ def test_a_threshold_of_zero_shows_whole_pictures_and_gives_attention_no_gradien
     for threshold in (0.0, 0.5):
         model = in_second_stage(small(threshold=threshold))
         attention = model.attention_source(picture)
-        loss = model.judge("target", picture, attention, real=True)
+        loss = model.adversarial_loss(model.judge("target", picture, attention), True)
         gradients = torch.autograd.grad(loss, list(model.attention_source.parameters()), allow_unused=True)
         assert all(gradient is None for gradient in gradients)
 
@@ -464,7 +464,7 @@ def test_the_papers_form_judges_what_the_generator_made_in_the_second_stage(tmp_
     source = noise(1, 3, 16, 16)
     in_second_stage(model)
     fake = model.attend(source, "target")
-    loss = model.judge("target", model.shown(fake), fake.attention, real=True)
+    loss = model.adversarial_loss(model.judge("target", model.shown(fake), fake.attention), True)
     gradient = torch.autograd.grad(loss, fake.generated, retain_graph=True)[0]
     assert bool(gradient.any()) == (threshold == 0.0)
     (through_attention,) = torch.autograd.grad(loss, fake.attention, allow_unused=True, retain_graph=True)

@@ -518,6 +518,7 @@ def test_losses_are_taken_in_full_precision() -> None:
     model, picture = small(), noise(1, 3, 32, 32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert model.discriminator_target(picture).dtype == torch.bfloat16
-        assert model.judge(model.discriminator_target, picture, real=True).dtype == torch.float32
-    plain = lsgan_loss(model.discriminator_target(picture), True)
-    assert torch.equal(model.judge(model.discriminator_target, picture, real=True), plain)
+        assert model.discriminator_loss("target", model.discriminator_target, picture, picture).dtype == torch.float32
+    logits = model.discriminator_target(picture)
+    plain = 0.5 * (lsgan_loss(logits, True) + lsgan_loss(logits, False))
+    assert torch.equal(model.discriminator_loss("target", model.discriminator_target, picture, picture), plain)

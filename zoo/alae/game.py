@@ -151,6 +151,7 @@ class LatentGame(Translator):
             image = image.detach().requires_grad_(True)
             on_real = self.critic(self.code_of(image))
             on_fake = self.critic(self.code_of(fake.to(image.dtype)))
+            self.terms.compare("critic", on_real, on_fake)
             return {"critic": critic_loss(on_fake, on_real), "r1": gradient_penalty(on_real, image)}
 
     def makers_loss(self, count: int) -> Tensor:

@@ -286,9 +286,11 @@ class BigGAN(Translator):
                 fake_label = fake_label[: len(image)]
                 with torch.no_grad():
                     fake = self.generator(latent[: len(image)], fake_label)
-                real_loss, fake_loss = self.discriminator_loss(*self.judge(image, label, fake, fake_label))
+                on_real, on_fake = self.judge(image, label, fake, fake_label)
+                real_loss, fake_loss = self.discriminator_loss(on_real, on_fake)
                 player.minimize((real_loss + fake_loss) / len(parts))
             self.log_terms({"discriminator_real": real_loss, "discriminator_fake": fake_loss})
+            self.terms.compare("discriminator", on_real, on_fake)
             if self.lambda_orthogonal_discriminator > 0:
                 penalty = orthogonal_penalties(self.discriminator.parameters())
                 self.log_terms({"orthogonal_discriminator": penalty})

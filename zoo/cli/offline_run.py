@@ -181,7 +181,7 @@ SECTIONS = {  # headline, and the beginnings of the names that belong to it: the
         "val/attention_iou",
         "val/background_change",
     ),
-    "Who is winning?": ("loss/adversarial", "loss/discriminator", "loss/generator"),
+    "Who is winning?": ("loss/adversarial", "loss/discriminator", "loss/generator", "accuracy/"),
     "What is kept?": ("loss/cycle", "loss/identity", "loss/reconstruction", "loss/content", "val/cycle_psnr"),
     "Is it healthy?": ("gauge/", "gradient_norm/", "learning_rate/", "seconds_per_iteration", "bad_iterations"),
 }

@@ -311,6 +311,7 @@ class ConSinGAN(Translator):
             player.minimize(real_loss + fake_loss + self.lambda_gradient * penalty)
         terms = {"discriminator_real": real_loss, "discriminator_fake": fake_loss, "gradient_penalty": penalty}
         self.log_terms(terms)
+        self.terms.compare("discriminator", real_logits, fake_logits)
 
     def update_generator(self, real: Tensor, fake: Tensor) -> None:
         """Pass for the picture, and give the picture back for the fixed noise maps; several steps on one gradient."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -38,6 +39,21 @@ class Terms:
             if value.numel() != 1:
                 raise ValueError(f"the term {name!r} has the shape {tuple(value.shape)}; a term is one number")
             self.latest[f"{prefix}/{name}"] = value.detach().clone()
+
+    def compare(self, name: str, real: Tensor | Sequence[Tensor], fake: Tensor | Sequence[Tensor]) -> None:
+        """Keep `accuracy/<name>`: how often a discriminator scores the real one of a pair above the fake one.
+
+        0.5 is guessing, 1 no longer teaches the generator. It needs no threshold, which every adversarial loss has elsewhere or, as a
+        Wasserstein critic, nowhere. Pairs are those of equal place in both.
+
+        Args:
+            name: of the discriminator.
+            real: logits of real pictures, of any shape, or a tensor per scale; of scales the mean is kept.
+            fake: logits of fakes, of the same shapes.
+        """
+        reals, fakes = ([logits] if isinstance(logits, Tensor) else logits for logits in (real, fake))
+        right = [(r > f).float().mean() for r, f in zip(reals, fakes, strict=True)]
+        self.keep({name: torch.stack(right).mean()}, "accuracy")
 
     def publish(self, trainer: Trainer) -> None:
         """Hand the values to where Lightning's own would stand: `trainer.callback_metrics` and `trainer.logged_metrics`."""

@@ -381,6 +381,7 @@ class GPUNIT(Translator):
                     loss = loss + self.lambda_r1 * terms["r1"]
             player.minimize(loss)
         self.log_terms(terms)
+        self.terms.compare("discriminator", logits_real, logits_fake)
 
     def fit_sampler(
         self,

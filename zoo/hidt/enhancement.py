@@ -405,6 +405,7 @@ class HiDTEnhancer(Translator):
             loss = torch.stack([real_loss(real) + fake_loss(fake) for real, fake in halves]).sum()
             player.minimize(loss)
         self.log_terms({"discriminator": loss})
+        self.terms.compare("discriminator", *zip(*halves, strict=True))
 
     def update_enhancer(self, made: Tensor, wanted: Tensor) -> None:
         """Come near the picture, in pixels and in features, and look real."""

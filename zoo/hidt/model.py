@@ -335,6 +335,7 @@ class HiDT(Translator):
             for name, of in scores.items():
                 terms[f"{name}_real"] = real_loss(of["real"])
                 terms[f"{name}_swap"], terms[f"{name}_random"] = fake_loss(of["swap"]), fake_loss(of["random"])
+                self.terms.compare(f"discriminator_{name}", of["real"], of["swap"])
             total = torch.stack([(2 if name.endswith("_real") else 1) * term for name, term in terms.items()]).sum()
             player.minimize(total)
         self.log_terms({**terms, "discriminators": total})

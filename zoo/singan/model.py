@@ -253,11 +253,12 @@ class SinGAN(Translator):
         """Tell the picture's patches from generated ones, in passes of their own: each has its own batch statistics."""
         share = self.draws.uniform("gp_alpha", (1, 1))
         with self.player("discriminator") as player:
-            real_loss, fake_loss = -full(self.discriminator(real)).mean(), full(self.discriminator(fake)).mean()
+            on_real, on_fake = full(self.discriminator(real)), full(self.discriminator(fake))
+            real_loss, fake_loss = -on_real.mean(), on_fake.mean()
             penalty = gradient_penalty(self.discriminator, real, fake, share)
             player.minimize(real_loss + fake_loss + self.lambda_gradient * penalty)
-        terms = {"discriminator_real": real_loss, "discriminator_fake": fake_loss, "gradient_penalty": penalty}
-        self.log_terms(terms)
+        self.log_terms({"discriminator_real": real_loss, "discriminator_fake": fake_loss, "gradient_penalty": penalty})
+        self.terms.compare("discriminator", on_real, on_fake)
 
     def update_generator(self, real: Tensor, fake: Tensor, given: tuple[Tensor, Tensor]) -> None:
         """Pass for the picture, and give it back for the fixed noise maps; several steps, by default all with the same fake."""
@@ -389,9 +390,7 @@ class SinGAN(Translator):
         self.require_scale()
         last = len(self.generators) - 1
         if last < 1:
-            raise ZooError(
-                "This SinGAN has one scale so far; it paints pictures anew from the second on. Train it further."
-            )
+            raise ZooError("This SinGAN has one scale so far; it paints pictures anew from the second on: train it on.")
         if start is None:
             start = max(1, last // 3) if task == "paint" else max(1, last - 1)
         self.require_start(start, 1)

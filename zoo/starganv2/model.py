@@ -384,10 +384,9 @@ class StarGANv2(Translator):
         # In full precision, because a gradient's gradient is taken; eagerly, for a compiled call can't be differentiated twice.
         with torch.autocast(image.device.type, enabled=False):
             logits = self.discriminator.forward(real, batch["domain"])
-            terms = {
-                "real": adversarial_loss(logits, real=True),
-                "fake": adversarial_loss(self.discriminator(fake.to(real.dtype), target), real=False),
-            }
+            on_fake = self.discriminator(fake.to(real.dtype), target)
+            terms = {"real": adversarial_loss(logits, real=True), "fake": adversarial_loss(on_fake, real=False)}
+            self.terms.compare("discriminator", logits, on_fake)
             total = terms["real"] + terms["fake"]
             if self.lambda_r1 > 0:
                 terms["r1"] = r1_penalty(logits, real)

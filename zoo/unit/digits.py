@@ -223,13 +223,15 @@ class UNITDigits(Translator):
         with self.player("discriminator") as player:
             # The order of these passes is the official one of the run with coordinates: masks of dropout depend on it.
             source_seen = look(source, "source")
-            real = class_loss(judge(torch.cat([source_seen, look(target, "target")])), REAL)
+            on_real = judge(torch.cat([source_seen, look(target, "target")]))
+            real = class_loss(on_real, REAL)
             with torch.no_grad():  # in training mode: the running statistics move
                 made, _, _ = self.make(source, target)
             kept_source, moved_source = look(torch.cat([made.source, made.to_source]), "source").chunk(2)
             moved_target, kept_target = look(torch.cat([made.to_target, made.target]), "target").chunk(2)
             reconstructed = class_loss(judge(torch.cat([kept_source, kept_target])), FAKE)
-            translated = class_loss(judge(torch.cat([moved_source, moved_target])), FAKE)
+            on_fake = judge(torch.cat([moved_source, moved_target]))
+            translated = class_loss(on_fake, FAKE)
             fake = 0.5 * (reconstructed + translated)
             named = class_loss(self.discriminator.classify(source_seen), label)
             terms = {"adversarial_real": real, "adversarial_fake": fake, "classification": named}
@@ -242,6 +244,8 @@ class UNITDigits(Translator):
                 total = total + self.lambda_feature * (terms["feature_source"] + terms["feature_target"])
             player.minimize(total)
         self.log_terms({**terms, "discriminator": total})
+        # Of two classes: how real they look.
+        self.terms.compare("discriminator", *(x[:, REAL] - x[:, FAKE] for x in (on_real, on_fake)))
 
     def update_generator(self, source: Tensor, target: Tensor) -> None:
         """Keep digits, and make reconstructions and translations that look real."""

@@ -340,6 +340,8 @@ class UNIT(Translator):
             total = self.lambda_adversarial * (losses[0] + losses[1])
             player.minimize(total)
         self.log_terms({"discriminator_source": losses[0], "discriminator_target": losses[1], "discriminators": total})
+        for name, of_domain in zip(("source", "target"), logits, strict=True):
+            self.terms.compare(f"discriminator_{name}", *zip(*(scale.chunk(2) for scale in of_domain), strict=True))
 
     def update_generators(self, source: Tensor, target: Tensor, mean_source: Tensor, mean_target: Tensor) -> None:
         """Reconstruct within the domains, fool the discriminators across them, and find the way back."""

@@ -131,6 +131,20 @@ def test_a_term_is_one_number() -> None:
         Terms().keep({"a": torch.zeros(2)}, "loss")
 
 
+def test_a_discriminator_is_right_where_the_real_one_scores_higher() -> None:
+    terms = Terms()
+    real, fake = torch.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True), torch.tensor([[0.0, 5.0], [2.0, 4.0]])
+    terms.compare("first", real, fake)
+    terms.compare("second", real.bfloat16(), fake.bfloat16() - 10)
+    terms.compare("scales", [real, real[:1, :1]], [fake, fake[:1, :1]])
+    assert {name: float(value) for name, value in terms.latest.items()} == {
+        "accuracy/first": 0.5,  # a tie is no success
+        "accuracy/second": 1.0,
+        "accuracy/scales": 0.75,
+    }
+    assert not any(value.requires_grad for value in terms.latest.values())
+
+
 def test_terms_cost_next_to_nothing(tmp_path: Path) -> None:
     """Lightning's own log takes about 0.2 ms per term and iteration."""
 

@@ -41,6 +41,8 @@ class RunFolder(Callback):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if hasattr(callback, "run"):
                 callback.run = self.run
+        if isinstance(pl_module, Translator):
+            pl_module.bad_numbers.folder = self.run.folder
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what made this run, then say it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import sys
 import warnings
@@ -142,6 +143,8 @@ class ZooCLI(LightningCLI):
                 print("lightning: stopped by SIGTERM; go on with --resume", file=sys.stderr)
                 raise SystemExit(TERMINATED) from stop
             except RuntimeError as error:
+                if str(error).startswith("DataLoader worker"):
+                    raise ZooError(worker_died(command, str(error))) from error
                 if not str(error).startswith("Error(s) in loading state_dict"):
                     raise
                 raise ZooError(f"The checkpoint does not fit the model as configured. {error}"[:400]) from error
@@ -354,6 +357,16 @@ def run(command: str, arguments: list[str]) -> int:
         seen_at = [callback.seen_at for callback in cli.trainer.callbacks if isinstance(callback, Dashboards)]  # type: ignore[attr-defined]
         print("\n".join(closing_lines(cli.run_folder, cli.model, "".join(seen_at))))
     return 0
+
+
+def worker_died(command: str, told: str) -> str:
+    """What to say when a loader process has ended before its time, as PyTorch tells it."""
+    cause = re.sub(r"^DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (?:is )?", "", " ".join(told.split())).rstrip(".")
+    onward = ", and go on with --resume: what checkpoints hold is not lost" if command == "fit" else ""
+    return (
+        f"A process that loads pictures died ({cause}). Mostly memory ran out, the machine's or that of /dev/shm. Take fewer of them "
+        f"(--data.workers 1, or 0 for none){onward}."
+    )
 
 
 def closing_lines(folder: Run, model: Translator, dashboard: str = "") -> list[str]:

@@ -22,6 +22,7 @@ OWN_MODULES = frozenset(
         "compare",
         "evaluate",
         "sampler",
+        "replay",
         "styles",
         "align",
         "directions",

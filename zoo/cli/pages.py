@@ -18,6 +18,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "predict": "translate a whole data set",
         "evaluate": "measure a model, or two folders, by a named protocol: FID, KID, LPIPS, the judge",
         "ray": "train a recipe on the machines of a Ray cluster, an extra",
+        "replay": "look at an iteration whose numbers went bad: what was not finite first",
         "sampler": "fit the style sampler of a finished checkpoint",
         "directions": "find directions that change attributes of pictures, for ALAE",
     },

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
+from zoo.core.bad_steps import Step, write_step
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
+    from zoo.core.draws import Draws
     from zoo.core.players import Player
 
 BadNumbersAction = Literal["stop", "skip", "continue"]
@@ -29,6 +31,7 @@ class BadNumbers:
         patience: with `skip`: this many bad iterations in a row stop the run all the same.
         bad_iterations: how many iterations had bad numbers so far.
         last_good: the last checkpoint that was written or loaded, which is good: flags are read before one is written.
+        folder: of the run, where the batch and the draws of the iteration that stopped it are written; None for nowhere.
         gradient_norms: of the players that stepped in this iteration, the last gradient norm of each, on the device.
     """
 
@@ -37,6 +40,7 @@ class BadNumbers:
         self.patience = patience
         self.bad_iterations = 0
         self.last_good: Path | None = None
+        self.folder: Path | None = None
         self.gradient_norms: dict[str, Tensor] = {}
         self._in_a_row = 0
         self._ended = False
@@ -64,14 +68,21 @@ class BadNumbers:
         """Whether a player must not step on its present gradient."""
         return self.action == "skip" and not bool(finite)
 
-    def end(self, iteration: int) -> None:
-        """End an iteration: read the flags of the one before, send this one's on their way to the host."""
+    def end(self, iteration: int, batch: object = None, draws: Draws | None = None) -> None:
+        """End an iteration: read the flags of the one before, send this one's on their way to the host.
+
+        Args:
+            iteration: the one that ends.
+            batch: what it was given, kept for one iteration more, to be written should the numbers turn out bad.
+            draws: what it drew from.
+        """
         self._ended = True
         self._read()
         if self._flags:
             names, flags = zip(*self._flags, strict=True)
             self._flags = []
-            self._pending = _Pending(iteration, names, torch.stack(flags))
+            step = None if draws is None else Step(iteration, batch, draws, draws.asked)
+            self._pending = _Pending(iteration, names, torch.stack(flags), step)
 
     def read_all(self, iteration: int) -> None:
         """Read every flag now, as is done before a checkpoint is written and at the end of a run.
@@ -92,8 +103,18 @@ class BadNumbers:
         if (bad and self.action == "stop") or (self.action == "skip" and self._in_a_row >= self.patience):
             raise ZooError(
                 f"The gradients of {', '.join(bad)} were not finite (NaN or inf) in iteration {pending.iteration}. "
-                f"{self._advice(pending.iteration)}"
+                f"{self._advice(pending.iteration)}{self._keep(pending.step, bad)}"
             )
+
+    def _keep(self, step: Step | None, players: Sequence[str]) -> str:
+        """Write what the bad iteration was made of, and say where it lies."""
+        if step is None or self.folder is None:
+            return ""
+        try:
+            path = write_step(self.folder, step, players)
+        except ZooError as error:  # a full disk must not hide what went wrong before
+            return f" Its batch and draws could not be kept: {error}"
+        return f" Its batch and draws are kept; that iteration alone: lightning replay {shlex.quote(str(path))}"
 
     def _advice(self, iteration: int) -> str:
         """Where to go on from, and how the bad iteration is seen again: draws and data are functions of it."""
@@ -110,8 +131,9 @@ class BadNumbers:
 class _Pending:
     """The flags of one iteration on their way from the device to the host."""
 
-    def __init__(self, iteration: int, names: Sequence[str], finite: Tensor) -> None:
+    def __init__(self, iteration: int, names: Sequence[str], finite: Tensor, step: Step | None) -> None:
         self.iteration = iteration
+        self.step = step
         self.names = names
         self.finite = torch.empty(finite.shape, dtype=finite.dtype, pin_memory=finite.is_cuda).copy_(
             finite, non_blocking=True

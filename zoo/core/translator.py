@@ -192,7 +192,7 @@ class Translator(LightningModule):
             cls.training_step = _as_iteration(cls.training_step)  # type: ignore[arg-type, method-assign]
 
     @contextmanager
-    def _one_iteration(self) -> Iterator[None]:
+    def _one_iteration(self, batch: object) -> Iterator[None]:
         self.iteration = self.trainer.global_step
         self.draws.begin(self.iteration, self.device, cast(torch.dtype, self.dtype))
         if isinstance(self.trainer.strategy.model, DistributedDataParallel):
@@ -201,7 +201,7 @@ class Translator(LightningModule):
         yield
         self.terms.publish(self.trainer)
         sync.align_buffers(self)
-        self.bad_numbers.end(self.iteration)
+        self.bad_numbers.end(self.iteration, batch, self.draws)
         if (self.iteration + 1) % self.check_ranks_every == 0:
             sync.check_ranks_agree(self)
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
@@ -241,7 +241,7 @@ def _as_iteration(step: Callable[..., None]) -> Callable[..., None]:
             return step(self, *args, **kwargs)
         self._in_iteration = True
         try:
-            with self._one_iteration():
+            with self._one_iteration(args[0] if args else kwargs["batch"]):
                 step(self, *args, **kwargs)
         finally:
             self._in_iteration = False

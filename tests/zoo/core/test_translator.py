@@ -215,9 +215,9 @@ def test_an_iteration_reads_nothing_from_the_device_but_the_last_ones_flags(
 
     class Counting(ToyRoom):
         @contextmanager
-        def _one_iteration(self) -> Iterator[None]:
+        def _one_iteration(self, batch: object) -> Iterator[None]:
             lists.clear()
-            with _Syncs() as syncs, super()._one_iteration():
+            with _Syncs() as syncs, super()._one_iteration(batch):
                 yield
             # Adam reads its own step count, which lives on the host on every device.
             adam = sum(len(o.param_groups[0]["params"]) for o in self.trainer.optimizers)

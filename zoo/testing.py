@@ -42,6 +42,7 @@ from zoo.core.checkpoints import read_checkpoint
 from zoo.core.loading import load_translator
 from zoo.core.runs import Run
 from zoo.core.translator import Translator
+from zoo.weights.ship import ship
 
 PARTS = ("state_dict", "optimizer_states", "zoo", "callbacks", "global_step", "hyper_parameters")
 """Of a checkpoint: what an interrupted training and one that was left alone have to have in common."""
@@ -253,7 +254,7 @@ def _check_measures(run: Run, iterations: int) -> None:
 
 
 def _check_use(run: Run, folder: Path, use: Sequence[str], domain: str | None, size: int | None) -> None:
-    """The model does what it is for, twice alike, and so does what was exported."""
+    """The model does what it is for, twice alike, and so does what was exported, or written as our own weights are."""
     exported = folder / "exported.safetensors"
     command("export", run.folder, "--safetensors", "--output", exported)
     model, copy = load_translator(run.folder), load_translator(exported)
@@ -263,7 +264,8 @@ def _check_use(run: Run, folder: Path, use: Sequence[str], domain: str | None, s
         made = [_made(folder / f"used{n}", [*use], {"run": str(run.folder)}) for n in (1, 2)]
     elif translates(model):
         words = _translation(model, folder / "pictures", domain, size)
-        places = {"first": run.folder, "second": run.folder, "exported": exported}
+        shipped = ship(run.folder, "check-toy", folder).path
+        places = {"first": run.folder, "second": run.folder, "exported": exported, "shipped": shipped}
         made = [_made(folder / f"translated_{key}", words, {"run": str(place)}) for key, place in places.items()]
         assert len(made[0]) > 1, "translate: pictures are missing"
     else:

@@ -36,7 +36,7 @@ def write_exported(model: Translator, path: Path) -> None:
         "stage": model.stage,
         "version": __version__,
     }
-    plain, kept = _facts_of(model)
+    plain, kept = facts_of(model)
     if plain:
         entry["facts"] = plain
     try:
@@ -48,8 +48,11 @@ def write_exported(model: Translator, path: Path) -> None:
     write_atomically(path, save(tensors, {ENTRY: text, CHECKSUM: _checksum(text, tensors)}))
 
 
-def _facts_of(model: Translator) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What a model needs beside weights and settings, where it says so: plain values, and tensors by `facts/<name>/<key>`."""
+def facts_of(model: Translator) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What a model needs beside weights and settings, where it says so: plain values, and tensors by `facts/<name>/<key>`.
+
+    A room says so by two methods of its own, `inference_facts` and `take_inference_facts`.
+    """
     ask: Any = getattr(model, "inference_facts", dict)  # a room's own: most need nothing else
     facts: dict[str, Any] = ask()
     groups = {name: value for name, value in facts.items() if isinstance(value, Mapping)}
@@ -58,10 +61,12 @@ def _facts_of(model: Translator) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return plain, {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
-def _give_facts(model: Translator, plain: Mapping[str, Any], kept: Mapping[str, Tensor]) -> None:
-    """The inverse of `_facts_of`."""
+def give_facts(model: Translator, plain: Mapping[str, Any], kept: Mapping[str, Tensor]) -> None:
+    """The inverse of `facts_of`; of `kept`, tensors of other names are left alone."""
     facts: dict[str, Any] = dict(plain)
     for name, tensor in kept.items():
+        if not name.startswith(FACTS):
+            continue
         group, _, key = name.removeprefix(FACTS).partition("/")
         facts.setdefault(group, {})[key] = tensor
     take: Any = getattr(model, "take_inference_facts", None)
@@ -117,7 +122,7 @@ def read_exported(path: Path) -> Translator:
         model = cast(Translator, room(**entry["settings"]))
         model._grow_to(int(entry.get("stage", 0)))
         model.load_state_dict({name: tensor for name, tensor in tensors.items() if not name.startswith(FACTS)})
-        _give_facts(model, entry.get("facts", {}), {n: t for n, t in tensors.items() if n.startswith(FACTS)})
+        give_facts(model, entry.get("facts", {}), tensors)
     except MISFITS as error:
         raise ZooError(f"{path} does not fit {entry['room']}: {' '.join(str(error).split())[:400]}") from error
     return model.eval()

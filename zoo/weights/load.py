@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from zoo.core.checkpoints import read_checkpoint
-from zoo.core.exported import is_exported, read_exported
+from zoo.core.exported import FACTS, give_facts, is_exported, read_exported
 from zoo.core.files import lock_file
 from zoo.core.loading import find_checkpoint, load_translator
 from zoo.core.translator import Translator
@@ -318,10 +318,16 @@ def _from_shipped(kept: Shipped) -> Translator:
     model = _build(kept.room, kept.settings, str(kept.path))
     model.on_load_checkpoint({"zoo": {**kept.kept, "ranks": []}})
     absent = _fill(model, _read_tensors(kept.path), str(kept.path))
+    give_facts(model, kept.facts, _read_file(kept.path))
     return _guarded(model, absent, f"{kept.name} is shipped for inference")
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """The weights of a shipped file."""
+    return {name: tensor for name, tensor in _read_file(path).items() if not name.startswith(FACTS)}
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:

@@ -11,6 +11,8 @@ import json
 import re
 import shlex
 import sys
+from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from zoo.core.checkpoints import read_checkpoint
+from zoo.core.exported import facts_of
 from zoo.core.files import write_atomically
 from zoo.core.loading import find_checkpoint, load_translator
 from zoo.core.runs import Run
@@ -70,6 +73,7 @@ def ship(
     state = {key: value for key, value in model.state_dict().items() if _owner(key) in used or key in used}
     if half:
         state = {key: value.bfloat16() if value.is_floating_point() else value for key, value in state.items()}
+    facts, kept_tensors = facts_of(model)
     room = checkpoint["zoo"]["room"]
     record = _record(path)
     metadata = {
@@ -82,9 +86,10 @@ def ship(
         "commit": str(record.get("commit") or "unknown"),
         "settings": json.dumps(_plain_settings(dict(model.hparams)), sort_keys=True),
         "kept": json.dumps({key: checkpoint["zoo"][key] for key in KEPT if key != "room"}, sort_keys=True),
+        "facts": json.dumps(facts, sort_keys=True),
         "figures": json.dumps(last_figures(path.resolve().parent.parent / "metrics.csv"), sort_keys=True),
     }
-    content = save({key: value.contiguous() for key, value in state.items()}, metadata)
+    content = save({key: value.contiguous() for key, value in (state | kept_tensors).items()}, metadata)
     if len(content) > LARGEST:
         raise ZooError(
             f"{name} would have {len(content):,} bytes, and the package takes {LARGEST:,}. Train a smaller model, or keep half: --half"
@@ -95,7 +100,7 @@ def ship(
 
 
 def networks_of_inference(model: Translator) -> set[str]:
-    """The networks (`generator`, `ema.generator`, ...) that translating calls, and the model's own buffers.
+    """The networks (`generator`, `ema.generator`, ...) that translating and sample grids call, and the model's own buffers.
 
     Raises:
         ZooError: the model does not translate.
@@ -103,6 +108,7 @@ def networks_of_inference(model: Translator) -> set[str]:
     if type(model).translate is Translator.translate:
         raise ZooError(f"{type(model).__name__} does not translate, so nothing says what of it is needed.")
     called: set[str] = set()
+    own_domain = inspect.signature(type(model).translate).parameters["to"].default
     translated = False
 
     def watch(name: str) -> Any:
@@ -110,13 +116,13 @@ def networks_of_inference(model: Translator) -> set[str]:
 
     hooks = [module.register_forward_hook(watch(name)) for name, module in model.named_modules() if name]
     try:
-        for options in _ways(model):
-            for to in ("target", "source"):
-                try:
-                    model.translate(_picture(model), to=to, **options)
-                    translated = True
-                except ZooError:
-                    continue  # a direction or a way that this model has not
+        domains = dict.fromkeys([own_domain, "target", "source", *getattr(model, "domains", [])])
+        for picture in _pictures(model):
+            ways = [_translates(model, picture, to, options) for options in _ways(model) for to in domains]
+            if translated := any(ways):
+                break  # a model takes one kind of pictures
+        with suppress(ZooError, LookupError):  # a grid also shows what is drawn from nothing, where a room can do that
+            model.samples(dict.fromkeys(("source", "target", "image"), picture))
     finally:
         for hook in hooks:
             hook.remove()
@@ -172,17 +178,26 @@ def _ways(model: Translator) -> list[dict[str, Tensor]]:
     known = inspect.signature(type(model).translate).parameters
     ways: list[dict[str, Tensor]] = [{}]
     if "reference" in known:
-        ways.append({"reference": _picture(model)})
+        ways.append({"reference": _pictures(model)[0]})
     channels = getattr(model, "latent_channels", None)
     if "latent" in known and channels and bool(getattr(model, "sampler_fitted", True)):
         ways.append({"latent": torch.zeros(2, channels)})
     return ways
 
 
-def _picture(model: Translator) -> Tensor:
-    side = max(getattr(model, "image_size", 0) or 64, model.smallest_size)
-    side += -side % model.size_multiple
-    return torch.linspace(-1, 1, side).expand(2, 3, side, side)  # 2 3 h w
+def _translates(model: Translator, picture: Tensor, to: str, options: dict[str, Tensor]) -> bool:
+    try:
+        model.translate(picture, to=to, **options)
+    except ZooError:  # a direction, a way, or a kind of pictures that this model has not
+        return False
+    return True
+
+
+def _pictures(model: Translator) -> list[Tensor]:
+    """Pairs of pictures that a model may take, `2 c h w`: in colour first, and of the smallest size last, which digits have alone."""
+    sides = [max(getattr(model, "image_size", 0) or 64, model.smallest_size), model.smallest_size]
+    sides = [side + -side % model.size_multiple for side in sides]
+    return [torch.linspace(-1, 1, side).expand(2, c, side, side) for side, c in product(dict.fromkeys(sides), (3, 1))]
 
 
 def _record(checkpoint: Path) -> dict[str, Any]:

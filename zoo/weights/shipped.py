@@ -45,6 +45,7 @@ class Shipped:
         commit: of the code that trained it.
         settings: the room's constructor arguments.
         kept: where the training stood: iteration, stage, seed, frozen networks.
+        facts: plain values that a room's inference needs beside weights and settings.
         figures: what its last validation measured.
     """
 
@@ -57,6 +58,7 @@ class Shipped:
     commit: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     kept: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -112,6 +114,7 @@ def read_shipped(path: Path) -> Shipped:
             commit=header["commit"],
             settings=json.loads(header["settings"]),
             kept=json.loads(header["kept"]),
+            facts=json.loads(header.get("facts", "{}")),
             figures=json.loads(header["figures"]),
         )
     except (KeyError, ValueError) as error:

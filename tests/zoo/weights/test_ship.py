@@ -16,11 +16,13 @@ import zoo
 from support.commands import lightning, write_recipe
 from support.pictures import pixels
 from support.styled import SAMPLER, registered, styled_run
+from support.toys import Ground, configs_of
 from zoo.cli.lookup import PACKAGE
 from zoo.core.checkpoints import read_checkpoint
 from zoo.core.loading import load_translator
 from zoo.core.runs import Run
 from zoo.errors import ZooError
+from zoo.testing import small_training
 from zoo.weights import shipped as shipping
 from zoo.weights.catalogue import read_catalogue
 from zoo.weights.ship import main, networks_of_inference, recipe_of, ship
@@ -113,6 +115,29 @@ def test_a_sampler_of_styles_and_a_rooms_own_buffers_come_along(styled: Run) -> 
     picture, latent = torch.rand(1, 3, 32, 32), torch.ones(1, 3)
     trained = load_translator(styled.folder)
     assert torch.equal(model.translate(picture, latent=latent), trained.translate(picture, latent=latent))  # type: ignore[call-arg]
+
+
+def test_what_inference_knows_beside_weights_comes_along(tmp_path: Path) -> None:
+    """A StyleALAE's directions, and how far its newest level is blended in; and the mapping network, which draws pictures."""
+    configs = [
+        word for path in configs_of("alae", tmp_path, Ground(tmp_path / "ground")) for word in ("--config", path)
+    ]
+    words = [*configs, "--run.root", tmp_path / "runs", "--run.name", "a", *small_training(4, 4)]
+    assert lightning("fit", *words) == 0
+    run = Run(tmp_path / "runs" / "alae" / "a")
+    path = run.newest_loadable_checkpoint()[0]
+    checkpoint = read_checkpoint(path)
+    checkpoint["zoo"]["directions"] = {"hue": torch.linspace(-1, 1, 8)}
+    checkpoint["zoo"]["blend"] = 0.25
+    torch.save(checkpoint, path)
+    ship(run.folder, "alae-toy")
+    ours, theirs = zoo.load("alae-toy"), load_translator(run.folder)
+    picture = torch.rand(1, 3, 16, 16) * 2 - 1
+    for to in ("reconstruction", "hue+2"):
+        assert torch.equal(ours.translate(picture, to=to), theirs.translate(picture, to=to))
+    assert not torch.equal(ours.translate(picture, to="hue+2"), ours.translate(picture, to="reconstruction"))
+    latent = torch.ones(1, 8)
+    assert torch.equal(ours.generate(latent), theirs.generate(latent))  # type: ignore[operator]
 
 
 def test_a_sampler_that_is_not_fitted_stays_behind(styled: Run) -> None:

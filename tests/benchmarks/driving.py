@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -101,22 +101,40 @@ class Stamps(Callback):
 class Flops(TorchDispatchMode):
     """Adds up the floating-point operations of everything that runs inside, backward passes included.
 
-    Convolutions and matrix products count, by PyTorch's own formulas; a multiply-add is 2.
+    Convolutions and matrix products count, by PyTorch's own formulas; a multiply-add is 2. An operation belongs to the network whose
+    forward pass is running; in a backward pass, to the one that used the same weight, or else the same input, in its forward pass.
+
+    Args:
+        inside: names of the networks whose forward passes are running, the innermost last; who counts by network keeps it.
 
     Attributes:
         total: the operations so far.
+        shares: those of each network by name; of what runs outside of all, by an empty one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, inside: Sequence[str] = ()) -> None:
         super().__init__()
         self.total = 0
+        self.shares: Counter[str] = Counter()
+        self._inside = inside
+        self._users: dict[int, str] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         formula = flop_registry.get(func._overloadpacket)
         if formula is not None:
-            self.total += formula(*args, **(kwargs or {}), out_val=out)
+            operations = formula(*args, **(kwargs or {}), out_val=out)
+            self.total += operations
+            self.shares[self._owner(args)] += operations
         return out
+
+    def _owner(self, args: Sequence[Any]) -> str:
+        # From the last one on: a weight comes behind its input, and lives longer.
+        places = [x.untyped_storage().data_ptr() for x in reversed(args) if isinstance(x, Tensor)]
+        if self._inside and torch._C._current_graph_task_id() == -1:  # no backward pass is running
+            self._users.update(dict.fromkeys(places, self._inside[-1]))
+            return self._inside[-1]
+        return next((self._users[place] for place in places if place in self._users), "")
 
 
 class _ScalarReads(TorchDispatchMode):
@@ -160,6 +178,7 @@ class Counts(Callback):
 
     Attributes:
         flops: floating-point operations.
+        shares: those of each network (the room's children) by name, backward passes included.
         forwards: calls of each network (the room's children) by name; of a network that is never called as a whole, calls of its parts.
             Those that bypass `__call__` do not show.
         host_reads: the operations that made the host wait, by name.
@@ -168,6 +187,7 @@ class Counts(Callback):
     def __init__(self, iteration: int) -> None:
         self.iteration = iteration
         self.flops = 0
+        self.shares: Counter[str] = Counter()
         self.forwards: Counter[str] = Counter()
         self.host_reads: list[str] = []
         self._trainer: Trainer
@@ -208,8 +228,20 @@ class Counts(Callback):
             self._counting.callback(delattr, room.draws, kind)
         self._counting.enter_context(_WholeReads(self._note))
         self._counting.enter_context(_ScalarReads(self._note))
-        flops = self._counting.enter_context(Flops())
-        self._counting.callback(lambda: setattr(self, "flops", flops.total))
+        flops = self._counting.enter_context(Flops(self._watch_networks(room)))
+        self._counting.callback(lambda: (setattr(self, "flops", flops.total), setattr(self, "shares", flops.shares)))
+
+    def _watch_networks(self, room: Translator) -> list[str]:
+        """Keep a list of the networks whose forward passes are running; parts count, too, for a network may be called by its parts."""
+        inside: list[str] = []
+        for name, network in room.named_children():
+            for part in network.modules():
+                for hook in (
+                    part.register_forward_pre_hook(lambda *_, name=name: inside.append(name)),
+                    part.register_forward_hook(lambda *_: inside.pop() and None),
+                ):
+                    self._counting.callback(hook.remove)
+        return inside
 
     def _watched(self, draw: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def watched(*args: Any, **options: Any) -> Tensor:

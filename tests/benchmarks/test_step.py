@@ -21,7 +21,14 @@ def step(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def figures(**changes: Any) -> dict[str, Any]:
     measured = {"step_ms": 120.0, "trainer_ms": 0.5, "plain_ms": 110.0, "translate_ms": 9.0, "step_cpu_ms": 100.0}
     measured |= {"plain_cpu_ms": 80.0, "translate_cpu_ms": 8.0, "calibration": 1.07, "peak_mib": 700.0}
-    measured |= {"start_mib": 300.0, "gflop": 8.0, "plain_gflop": 8.5, "forwards": "critic 7", "host_reads": 1}
+    measured |= {
+        "start_mib": 300.0,
+        "gflop": 8.0,
+        "plain_gflop": 8.5,
+        "forwards": "critic 7",
+        "shares": "critic 100%",
+        "host_reads": 1,
+    }
     return measured | changes
 
 

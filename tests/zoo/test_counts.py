@@ -75,6 +75,24 @@ def test_cyclegan_computes_nothing_that_no_player_needs(lambda_identity: float) 
     assert counted(room, unpaired(SIZE)).flops == sum(cyclegan_flops(room, SIZE))
 
 
+def test_operations_are_told_apart_by_network() -> None:
+    """Backward passes included, and weights that are computed first, as spectral norm's are."""
+    room = CycleGAN(**SMALL)
+    counts = counted(room, unpaired(SIZE))
+    picture = torch.zeros(1, 3, SIZE, SIZE)
+    judge, judge_first = forward_flops(room.discriminator_target, picture)
+    of_discriminator = 2 * judge + 2 * (3 * judge - judge_first)
+    generators = (counts.flops - 2 * of_discriminator) // 2
+    assert counts.shares == {
+        **dict.fromkeys(["discriminator_target", "discriminator_source"], of_discriminator),
+        **dict.fromkeys(["to_target", "to_source"], generators),
+    }
+    normed, batch = ROOMS["gpunit"].small()
+    shares = counted(normed, batch, iteration=1).shares
+    assert {"generator", "discriminator", "content_encoder"} <= shares.keys()
+    assert shares[""] <= 0.02 * shares.total()  # products of vectors, by which norms are estimated
+
+
 def test_cyclegan_computes_no_gradients_of_discriminators_in_the_generators_turn() -> None:
     class Watched(CycleGAN):
         turn_flops = 0

@@ -1,5 +1,6 @@
 """What all DataModules share: streams that resume exactly, fixed evaluation loaders, and uint8 until the device."""
 
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
@@ -10,11 +11,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datamodules.errors import DataError
+from datamodules.preprocess import LARGEST_SIDE
 from datamodules.pyramid import GrowingStream, Leg, legs_of
 from datamodules.sampling import RankShard, Sample, SampleStream, StreamLoader
 from zoo.core.images import from_uint8
 
 FixedStage = Literal["validation", "test", "predict"]
+MOST_WORKERS = max(32, 4 * (os.cpu_count() or 1))
+"""Loader processes of one process; ten thousand take the machine down before anyone can ask why."""
 
 
 class FixedSamples(Protocol):
@@ -51,6 +55,13 @@ class ImageDataModule(LightningDataModule):
         ):
             if value < least:
                 raise DataError(f"{name} is {value}; it must be at least {least}: --data.{name} {least}")
+        if size > LARGEST_SIDE:
+            raise DataError(
+                f"size is {size}; it is a side in pixels and must be at most {LARGEST_SIDE}: --data.size 256"
+            )
+        if workers > MOST_WORKERS:
+            told = f"workers is {workers}, and this machine has {os.cpu_count()} cores"
+            raise DataError(f"{told}; it is a number of processes and must be at most {MOST_WORKERS}: --data.workers 4")
         # A rank may have nothing to do where there are fewer pictures than ranks.
         self.allow_zero_length_dataloader_with_multiple_devices = True
         self.size = size

@@ -38,6 +38,10 @@ class Numbers(Protocol):
         ...
 
 
+LARGEST_SIDE = 16_384
+"""Of pictures, in pixels: one of this side takes 0.8 GB; what is larger is a slip of the keyboard."""
+
+
 def side_before_crop(size: int) -> int:
     """The papers' side before a crop of `size`: 286 for 256, and in proportion."""
     return round(size * 286 / 256)
@@ -77,8 +81,9 @@ class Transform:
             near = get_close_matches(str(self.preprocess), known, n=1, cutoff=0.0)[0]
             raise DataError(f"preprocess is {self.preprocess!r}; did you mean {near!r}? Known: {', '.join(known)}.")
         for name in ("load_size", "size", "multiple"):
-            if getattr(self, name) < 1:
-                raise DataError(f"{name} is {getattr(self, name)}; it is a number of pixels and must be at least 1.")
+            if not 1 <= getattr(self, name) <= LARGEST_SIDE:
+                told = f"{name} is {getattr(self, name)}; it is a number of pixels"
+                raise DataError(f"{told} and must be at least 1 and at most {LARGEST_SIDE}.")
         if self.interpolation not in get_args(Interpolation):
             raise DataError(
                 f"interpolation is {self.interpolation!r}; it must be one of {', '.join(get_args(Interpolation))}."

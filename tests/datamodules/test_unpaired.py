@@ -365,9 +365,15 @@ def test_too_few_to_hold_out(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"size": -4}, "size is -4; it must be at least 1"),
+        ({"size": 10**7}, "size is 10000000; it is a side in pixels and must be at most 16384"),
+        (
+            {"load_size": 10**7},
+            "load_size is 10000000; it is a number of pixels and must be at least 1 and at most 16384",
+        ),
         ({"size": 22, "load_size": 24}, "need a multiple of 4: --data.size 24"),
         ({"size": 64}, "Set load_size to 64 or more"),
         ({"batch_size": 0}, "batch_size is 0; it must be at least 1: --data.batch_size 1"),
+        ({"workers": 10**7}, r"workers is 10000000, and this machine has \d+ cores; .* at most \d+: --data.workers 4"),
         ({"workers": -1}, "workers is -1; it must be at least 0: --data.workers 0"),
         ({"seed": -1}, "seed is -1"),
         ({"preprocess": "resize"}, "did you mean 'resize_and_crop'"),

@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 import torch
+from jsonargparse import Namespace
 
 from datamodules import Scenes
-from support.commands import checkpoint_of, lightning
+from support.commands import checkpoint_of, lightning, write_recipe
 from support.styled import registered, styled_recipe
 from zoo.cli.fit import ZooCLI
 from zoo.cli.lookup import find_config
-from zoo.cli.preflight import demo_command
+from zoo.cli.preflight import demo_command, refuse_nulls
 from zoo.core.runs import Run
 from zoo.cyclegan import CycleGAN
+from zoo.errors import ZooError
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -110,3 +112,28 @@ def test_only_our_own_recipes_have_demos(tmp_path: Path) -> None:
 def test_a_room_and_data_that_need_nothing_say_nothing() -> None:
     assert CycleGAN.missing({}) == []
     assert CycleGAN.missing({}, resumed=True) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("model.lambda_cycle_source", "model.lambda_cycle_source is null; expected a number. Leave it out for 10.0."),
+        ("data.size", "data.size is null; expected a whole number. Leave it out for 64."),
+    ],
+)
+def test_null_is_refused_where_something_is_needed(
+    option: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The parser lets it through, and the training would begin."""
+    assert lightning("fit", "--config", write_recipe(tmp_path), f"--{option}", "null") == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_null_is_a_value_where_the_type_says_so() -> None:
+    model = Namespace(class_path="zoo.gpunit.GPUNIT", init_args=Namespace(perceptual=None))
+    data = Namespace(class_path="datamodules.Digits", init_args=Namespace(channels=None))
+    refuse_nulls(Namespace(model=model, data=data))
+    model.init_args["lambda_style"] = None
+    with pytest.raises(ZooError, match=r"model\.lambda_style is null; expected a number\. Leave it out for 50\.0\."):
+        refuse_nulls(Namespace(model=model, data=data))

@@ -30,7 +30,7 @@ from zoo.callbacks.dashboards import prepare_loggers, quieten_loggers, wandb_sai
 from zoo.callbacks.judging import SceneJudge
 from zoo.cli.config_errors import cannot_build, explain
 from zoo.cli.lookup import read_yaml
-from zoo.cli.preflight import complaints, refuse
+from zoo.cli.preflight import complaints, refuse, refuse_nulls
 from zoo.cli.suggest import did_you_mean
 from zoo.cli.translate import needs_exemplar, own_domain, translates
 from zoo.core.checkpoints import read_checkpoint
@@ -216,6 +216,7 @@ class ZooCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Say what is missing, choose the run and refuse a missing checkpoint before anything is built."""
         refuse_half_precision(self.settings.trainer.precision)
+        refuse_nulls(self.settings)
         if self.command == "fit":
             resumed = self.resume is not None or self.settings.ckpt_path is not None
             found = complaints(self.settings, resumed=resumed)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from jsonargparse import Namespace
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from zoo.cli.lookup import PACKAGE, demo_overlay
+from zoo.errors import ZooError
 
 MISTAKE = 2  # the exit code of what the person at the keyboard can mend
 
@@ -30,6 +32,33 @@ def complaints(settings: Namespace, *, resumed: bool) -> list[str]:
             arguments = node.get("init_args") or Namespace()
             found += missing(arguments.as_dict(), **options)
     return list(dict.fromkeys(found))
+
+
+def refuse_nulls(settings: Namespace) -> None:
+    """Refuse null for a setting of the model or the data that cannot be nothing; the parser lets it through.
+
+    Raises:
+        ZooError: there is one.
+    """
+    for part in ("model", "data"):
+        node = settings[part]
+        kind = _class_of(node)
+        known = signature(kind, eval_str=True).parameters
+        for name, value in (node.get("init_args") or Namespace()).as_dict().items():
+            if value is None and name in known and not _allows_none(known[name]):
+                wanted, default = _name_of(known[name].annotation), known[name].default
+                hint = "" if default is Parameter.empty else f" Leave it out for {default!r}."
+                raise ZooError(f"{part}.{name} is null; expected {wanted}.{hint}")
+
+
+def _allows_none(parameter: Parameter) -> bool:
+    kind = parameter.annotation
+    some = parameter.default is None or kind in (Any, Parameter.empty)
+    return some or any(each in (None, type(None)) for each in get_args(kind))
+
+
+def _name_of(kind: Any) -> str:
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}.get(kind) or str(kind)
 
 
 def refuse(found: Sequence[str], configs: Sequence[Path]) -> NoReturn:

@@ -244,7 +244,7 @@ def test_a_file_of_another_room_says_how_to_load_it_and_what_fits(tmp_path: Path
         ZooError, match=r"a task file of GP-UNIT's .*, and cyclegan was asked for. To load it: zoo.load\('gpunit'"
     ):
         zoo.load("cyclegan", path)
-    with pytest.raises(ZooError, match="Names that fit gpunit: gpunit_male2female"):
+    with pytest.raises(ZooError, match="Names that fit gpunit: gpunit-scenes, gpunit_male2female"):
         zoo.load("gpunit", saved({"x": torch.zeros(1)}, tmp_path / "x.pth"))
 
 
@@ -255,7 +255,7 @@ def test_a_file_of_another_room_says_how_to_load_it_and_what_fits(tmp_path: Path
             ("gpunit_cat2dgo",),
             "There are no weights, no run and no file called 'gpunit_cat2dgo'. Did you mean 'gpunit_cat2dog'",
         ),
-        (("gpunit",), "gpunit is a room; say which weights of it. There are gpunit_male2female"),
+        (("gpunit",), "gpunit is a room; say which weights of it. There are gpunit-scenes, gpunit_male2female"),
         (("gpunitt", "x.pt"), "There is no room named 'gpunitt'. Did you mean 'gpunit'"),
         (("runs/none/last.ckpt",), "There is no checkpoint at runs/none/last.ckpt"),
         (("vgg19",), "vgg19 is no model of a room, but a part that rooms use"),
@@ -322,7 +322,8 @@ def test_a_run_is_loaded_by_its_place(run: Run) -> None:
         model = zoo.load(*given)
         assert all(torch.equal(value, weights(run)[key]) for key, value in model.state_dict().items())
     with pytest.raises(
-        ZooError, match=r"holds weights of cyclegan, and was asked for as gpunit. Names that fit: gpunit_"
+        ZooError,
+        match=r"holds weights of cyclegan, and was asked for as gpunit. Names that fit: gpunit-scenes, gpunit_",
     ):
         zoo.load("gpunit", run.folder)
     with pytest.raises(ZooError, match="has settings of its own: leave lambda_identity out"):

@@ -1,10 +1,12 @@
 """The models that come with the package work without a network."""
 
 import pytest
+import torch
 
 import zoo
 from datamodules import Scenes
-from zoo.core.images import from_uint8
+from zoo.cli.translate import draws_styles, needs_exemplar
+from zoo.core.images import from_uint8, resize
 from zoo.weights.shipped import shipped
 
 
@@ -15,7 +17,14 @@ def test_what_comes_with_the_package_translates_scenes(name: str, monkeypatch: p
     assert kept.licence
     assert kept.recipe.startswith("lightning fit --config zoo/")
     model = zoo.load(name)
-    source = from_uint8(Scenes(size=64).fixed_samples("test")[0]["source"])[None]
-    translation = model.translate(source)
-    assert translation.shape == source.shape
-    assert (translation - source).abs().mean() > 0.01
+    sample = Scenes(size=64).fixed_samples("test")[0]
+    source, exemplar = (from_uint8(sample[domain])[None] for domain in ("source", "target"))
+    translations = [model.translate(source, reference=exemplar)] if needs_exemplar(model) else []
+    if draws_styles(model):
+        translations.append(model.translate(source, latent=torch.zeros(1, model.latent_channels)))
+    for translation in translations or [model.translate(source)]:
+        seen = (
+            source if translation.shape == source.shape else resize(source, 32, 32)
+        )  # a model may know one size alone
+        assert translation.shape == seen.shape
+        assert (translation - seen).abs().mean() > 0.01

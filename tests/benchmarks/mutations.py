@@ -59,6 +59,7 @@ ASIDE = {
 CPU_SECONDS, SECONDS = 300, 3000.0  # that tests of a mutant may take; beyond them it hangs, which is noticed
 EQUIVALENT: dict[str, str] = {
     "zoo/sat.py: fake.detach() -> fake": "the pool that takes it detaches, too",
+    "zoo/biggan/model.py: torch.no_grad() -> torch.enable_grad()": "in the discriminator's turn no other weight asks for a gradient",
 }
 """Survivors that change nothing, by `file: before -> after`, and why."""
 

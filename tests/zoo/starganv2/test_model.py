@@ -253,6 +253,18 @@ def test_the_diversity_weight_falls_and_stays_at_zero() -> None:
     assert [model.diversity_weight(k) for k in (0, 3, 8, 13, 14, 99)] == pytest.approx([2.0, 2.0, 1.0, 0.0, 0.0, 0.0])
 
 
+def test_masks_are_made_in_full_precision() -> None:
+    model = small(image_size=64, w_hpf=1.0, landmarks="random")
+    picture = torch.rand(1, 3, 64, 64) * 2 - 1
+    with torch.no_grad():
+        plain = model.masks(picture)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            mixed = model.masks(picture)
+    assert plain is not None
+    assert mixed is not None
+    assert all(torch.equal(a, b) and a.dtype == torch.float32 for a, b in zip(plain, mixed, strict=True))
+
+
 def test_landmarks_stay_as_they_are_and_out_of_the_checkpoint(tmp_path: Path) -> None:
     model = small(w_hpf=1.0, landmarks="random")
     before = FAN().own_state()

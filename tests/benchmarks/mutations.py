@@ -59,6 +59,12 @@ ASIDE = {
 CPU_SECONDS, SECONDS = 300, 3000.0  # that tests of a mutant may take; beyond them it hangs, which is noticed
 EQUIVALENT: dict[str, str] = {
     "zoo/sat.py: fake.detach() -> fake": "the pool that takes it detaches, too",
+    "zoo/singan/model.py: real_loss, fake_loss = (-on_real.mean(), on_fake.mean()); penalty = gradient_penalty(self.discriminator, "
+    "real, fake, share) -> the other way round": "both passes over pictures come before either",
+    "zoo/aggan.py: F.l1_loss(self.attend(to_target.picture, 'source').picture, source) -> F.l1_loss(source, self.attend(to_target.picture, "
+    "'source').picture)": "the difference is absolute",
+    "zoo/hidt/generator.py: if output == 'tanh':; if output == 'sigmoid': -> the other way round": "one excludes the other",
+    "zoo/biggan/losses.py: rows.shape[0] > rows.shape[1] -> rows.shape[0] >= rows.shape[1]": "of a square matrix both have one norm",
     "zoo/biggan/model.py: torch.no_grad() -> torch.enable_grad()": "in the discriminator's turn no other weight asks for a gradient",
 }
 """Survivors that change nothing, by `file: before -> after`, and why."""

@@ -78,7 +78,7 @@ STARGAN = {
     "max_channels": 8,
     "style_channels": 4,
     "mapping_channels": 8,
-    "landmarks": None,
+    "landmarks": "random",
     "w_hpf": 0.0,
 }
 UNIT = {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from jsonargparse import Namespace
 from lightning.fabric.utilities.rank_zero import rank_zero_only
@@ -58,6 +58,8 @@ def _allows_none(parameter: Parameter) -> bool:
 
 
 def _name_of(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, get_args(kind)))}"
     return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}.get(kind) or str(kind)
 
 

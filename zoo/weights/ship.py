@@ -116,7 +116,8 @@ def networks_of_inference(model: Translator) -> set[str]:
 
     hooks = [module.register_forward_hook(watch(name)) for name, module in model.named_modules() if name]
     try:
-        domains = dict.fromkeys([own_domain, "target", "source", *getattr(model, "domains", [])])
+        named = getattr(model, "domains", [])  # or only their number
+        domains = dict.fromkeys([own_domain, "target", "source", *(named if isinstance(named, list) else [])])
         for picture in _pictures(model):
             ways = [_translates(model, picture, to, options) for options in _ways(model) for to in domains]
             if translated := any(ways):

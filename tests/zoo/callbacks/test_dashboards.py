@@ -279,6 +279,7 @@ def test_a_dashboard_is_drawn_from_the_file(seen: OfflineRun, tmp_path: Path) ->
     assert charts_of(seen)["Who is winning?"] == [
         ["loss/adversarial_source", "loss/adversarial_target"],
         ["loss/discriminator_source", "loss/discriminator_target"],
+        ["accuracy/discriminator_source", "accuracy/discriminator_target"],
     ]
     assert ["val/attention_iou", "val/attention_iou_target"] in charts_of(seen)["Does it translate?"]
     pytest.importorskip("matplotlib", reason="drawing needs matplotlib, an extra")

@@ -7,13 +7,14 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from support.single_image import SMALL, draw_picture, train
 from zoo.blocks.single_image import MASK_RADII, soft_mask
 from zoo.core.images import resize_cubic
 from zoo.errors import ZooError
 from zoo.singan import Discriminator, Generator, SinGAN
-from zoo.singan.pyramid import passes, plan
+from zoo.singan.pyramid import climb, passes, plan
 
 SETTINGS = SMALL["zoo.singan.SinGAN"]
 
@@ -191,6 +192,18 @@ def test_frames_keep_the_scales_below_the_start(trained: SinGAN) -> None:
         assert not torch.equal(maps[1], trained.fixed[1])
 
 
+def test_a_walk_begins_a_twentieth_of_new_noise_away_from_the_picture(trained: SinGAN) -> None:
+    """Drawn back by nothing and with all of its velocity, its first step doubles that."""
+    seen: list[list[Tensor]] = []
+    climb, draw_map = trained.climb, trained.draw_map
+    trained.climb = lambda image, maps, sizes, begin=0: (seen.append(list(maps)), climb(image, maps, sizes, begin))[1]  # type: ignore[method-assign]
+    trained.draw_map = lambda scale, size, border=False: torch.ones_like(trained.fixed[scale])  # type: ignore[method-assign]
+    trained.animate(1, alpha=0.0, beta=1.0)
+    trained.climb, trained.draw_map = climb, draw_map  # type: ignore[method-assign]
+    for scale, noise in enumerate(seen[0]):
+        torch.testing.assert_close(noise, 0.9 * trained.fixed[scale] + 0.1)
+
+
 def test_what_does_not_suit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ZooError, match="has not begun to learn"):
         small().sample()
@@ -205,3 +218,14 @@ def test_what_does_not_suit_is_refused(tmp_path: Path) -> None:
     first = train(small(), draw_picture(tmp_path / "p.png"), tmp_path / "a", 1)
     with pytest.raises(ZooError, match="one scale so far"):
         first.translate(torch.zeros(1, 3, 24, 28))
+
+
+def test_noise_of_another_size_meets_a_picture_stretched_from_corner_to_corner() -> None:
+    class Below(nn.Module):
+        def forward(self, x: Tensor, previous: Tensor) -> Tensor:
+            return previous
+
+    image, noise = torch.rand(1, 3, 5, 5), torch.zeros(1, 3, 12, 9)
+    made = climb(nn.ModuleList([Below()]), [torch.ones(())], 0.75, image, [noise], [(5, 5)], 0)
+    bordered = F.pad(image, (2, 2, 2, 2))
+    assert torch.equal(made, F.interpolate(bordered, (12, 9), mode="bilinear", align_corners=True))

@@ -117,6 +117,8 @@ def test_a_file_that_was_moved_says_where_it_belongs(
 
 def test_draws_are_made_again_in_their_order() -> None:
     draws = Draws(seed=5, rank=1)
+    draws.normal("z", (1,))
+    assert draws.asked is None  # those of inference are not kept
     draws.begin(3, torch.device("cpu"), torch.float64)
     first = [draws.normal("z", (2, 3)), draws.uniform("t", (4,)), draws.normal("z", (2, 3))]
     first += [draws.integers("k", (5,), 0, 9), draws.permutation("order", 6)]

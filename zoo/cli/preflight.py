@@ -43,7 +43,10 @@ def refuse_nulls(settings: Namespace) -> None:
     for part in ("model", "data"):
         node = settings[part]
         kind = _class_of(node)
-        known = signature(kind, eval_str=True).parameters
+        try:
+            known = signature(kind, eval_str=True).parameters
+        except NameError:  # types of somebody's class that are imported for type checkers alone
+            continue
         for name, value in (node.get("init_args") or Namespace()).as_dict().items():
             if value is None and name in known and not _allows_none(known[name]):
                 wanted, default = _name_of(known[name].annotation), known[name].default

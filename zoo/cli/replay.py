@@ -113,13 +113,12 @@ class Look(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Note what the iteration gave; nothing that comes after it is wanted."""
-        assert isinstance(pl_module, Translator)
-        self.take(pl_module)
         raise EnoughError
 
-    def take(self, module: Translator) -> None:
-        """Note loss terms and gradient norms as far as the iteration has come."""
-        self.terms, self.norms = dict(module.terms.latest), dict(module.bad_numbers.gradient_norms)
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Note loss terms and gradient norms, as far as the iteration has come."""
+        assert isinstance(pl_module, Translator)
+        self.terms, self.norms = dict(pl_module.terms.latest), dict(pl_module.bad_numbers.gradient_norms)
         for hook in self._hooks:
             hook.remove()
 

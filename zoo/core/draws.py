@@ -43,7 +43,8 @@ class Draws:
         rank: this process' global rank.
 
     Attributes:
-        asked: what this iteration has drawn so far, in order; `again` makes the numbers anew.
+        asked: what this iteration has drawn so far, in order; `again` makes the numbers anew. Kept from the first iteration on: draws of
+            inference would add up for ever.
     """
 
     def __init__(self, seed: int = 0, rank: int = 0) -> None:
@@ -53,7 +54,7 @@ class Draws:
         self.dtype = torch.float32
         self._moment: tuple[int | str, ...] = ("iteration", 0)
         self._counts: Counter[str] = Counter()
-        self.asked: list[Asked] = []
+        self.asked: list[Asked] | None = None
         self._tape: dict[int, list[tuple[str, Tensor]]] | None = None
         self._iteration = 0
 
@@ -137,7 +138,7 @@ class Draws:
         if self._tape is not None and self._moment[0] == "iteration":
             return None
         where = torch.device(device) if device is not None else self.device
-        if self._moment[0] == "iteration":
+        if self._moment[0] == "iteration" and self.asked is not None:
             self.asked.append(Asked(method, name, arguments, where, self.dtype))
         count = self._counts[name]
         self._counts[name] += 1

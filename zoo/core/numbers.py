@@ -81,7 +81,7 @@ class BadNumbers:
         if self._flags:
             names, flags = zip(*self._flags, strict=True)
             self._flags = []
-            step = None if draws is None else Step(iteration, batch, draws, draws.asked)
+            step = None if draws is None else Step(iteration, batch, draws, draws.asked or [])
             self._pending = _Pending(iteration, names, torch.stack(flags), step)
 
     def read_all(self, iteration: int) -> None:

@@ -92,7 +92,7 @@ def initialise(model: nn.Module, source: str | Path) -> list[str]:
     if is_ours(place):
         kept = read_shipped(place)
         _same_room(kept.room, room, str(place))
-        return _without_a_sampler(model, _fill(model, _read_tensors(place), str(place)))
+        return _without_a_sampler(model, _fill(model, _weights_of(_read_file(place)), str(place)))
     if is_exported(place):
         exported = read_exported(place)
         _same_room(_room_of(exported), room, str(place))
@@ -317,14 +317,15 @@ def _build(room: str, settings: Mapping[str, Any], origin: str) -> Translator:
 def _from_shipped(kept: Shipped) -> Translator:
     model = _build(kept.room, kept.settings, str(kept.path))
     model.on_load_checkpoint({"zoo": {**kept.kept, "ranks": []}})
-    absent = _fill(model, _read_tensors(kept.path), str(kept.path))
-    give_facts(model, kept.facts, _read_file(kept.path))
+    tensors = _read_file(kept.path)
+    absent = _fill(model, _weights_of(tensors), str(kept.path))
+    give_facts(model, kept.facts, tensors)
     return _guarded(model, absent, f"{kept.name} is shipped for inference")
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """The weights of a shipped file."""
-    return {name: tensor for name, tensor in _read_file(path).items() if not name.startswith(FACTS)}
+def _weights_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights among what a shipped file holds."""
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(FACTS)}
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:

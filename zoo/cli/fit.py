@@ -282,6 +282,11 @@ class ZooCLI(LightningCLI):
         """Whether a training has begun (a finished run has nothing left to do)."""
         return any(isinstance(callback, RunFolder) and callback.began for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
 
+    def after_fit(self) -> None:
+        """Note in run.json that the training came to its end, whichever command it belonged to, and what its phases took."""
+        if self.began and self.trainer.is_global_zero and self.run_folder is not None:
+            note_phases(self.run_folder, self.phases.seconds)
+
     def _choose_run(self) -> Run:
         settings = self.settings.run
         root, recipe = Path(settings.root), settings.recipe or self.recipe
@@ -353,8 +358,6 @@ def run(command: str, arguments: list[str]) -> int:
         done = f"{cli.trainer.global_step:,} iterations are done"
         print(f"Nothing is left to do: {done}. More: --trainer.max_steps NUMBER")
     elif command == "fit" and cli.trainer.is_global_zero and cli.run_folder is not None:
-        if cli.began:
-            note_phases(cli.run_folder, cli.phases.seconds)
         seen_at = [callback.seen_at for callback in cli.trainer.callbacks if isinstance(callback, Dashboards)]  # type: ignore[attr-defined]
         print("\n".join(closing_lines(cli.run_folder, cli.model, "".join(seen_at))))
     return 0

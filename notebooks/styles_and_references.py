@@ -3,7 +3,7 @@
 #
 # One model, many domains, many styles in each: StarGAN v2 paints a picture in the style of a **reference**, or in a **random style**, and
 # goes smoothly from one to the next. Here four looks of rendered objects are the domains, and colours and patterns are the styles.
-# Nothing is downloaded. The notebook takes a few minutes on one CPU core.
+# Nothing is downloaded. The notebook takes a quarter of an hour on one CPU core.
 #
 # What is typed into `lightning(...)` below is what one types behind `lightning` in a terminal.
 
@@ -23,7 +23,7 @@ from zoo.cli.videos import open_film
 from zoo.core.images import from_uint8, save_png, to_pil
 from zoo.core.runs import Run
 
-ITERATIONS = int(os.environ.get("STYLES_ITERATIONS", "750"))  # the tests take 3
+ITERATIONS = int(os.environ.get("STYLES_ITERATIONS", "1500"))  # the tests take 3
 LOOKS = ("plain", "striped", "dotted", "checked")
 
 if Path.cwd().name == "notebooks":
@@ -160,7 +160,7 @@ blank = torch.ones_like(one[0])
 show([[blank, one[0], *[blank] * 5, other[0]], *rows], ["picture", "one", *[""] * 5, "other"])
 
 # %% [markdown]
-# Some hundred iterations are few: looks and colours come first, sharp patterns last. The overlay as it stands trains for 1,500.
+# Some hundred iterations are few: places and colours come first, the patterns of a look last. Stripes, above all, take longer than this.
 #
 # `lightning translate RUN PICTURES --to striped --reference PICTURE` (or `--latents 6`) writes single translations. GP-UNIT and HiDT take
 # exemplars and random styles by the same options, and HiDT makes time lapses between them (`--lapse`).

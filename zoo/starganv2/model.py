@@ -64,6 +64,8 @@ class StarGANv2(Translator):
         mapping_channels: of the mapping network's hidden layers.
         w_hpf: 0 for none, else features skip the generator's bottleneck through a high-pass filter divided by it, where
             landmarks of a face allow it; 1 for CelebA-HQ. For other pictures than faces, none.
+        last_norm: whether an instance norm stands in front of the generator's last layer, as in the official code. Without it
+            (ours) the colour of a plain background comes through; it is part of the content then, not of the style.
         landmarks: what finds them where w_hpf is not 0: "wing", the published FAN, or "random", one of random weights, for tests.
         lambda_style: weight of the style reconstruction.
         lambda_diversity: weight of the diversity-sensitive loss in the first iteration; 2 for AFHQ, 1 for CelebA-HQ.
@@ -91,6 +93,7 @@ class StarGANv2(Translator):
         latent_channels: int = 16,
         mapping_channels: int = 512,
         w_hpf: float = 0.0,
+        last_norm: bool = True,
         landmarks: Landmarks = "wing",
         lambda_style: float = 1.0,
         lambda_diversity: float = 2.0,
@@ -116,7 +119,7 @@ class StarGANv2(Translator):
             )
         width = channels or OFFICIAL_WIDTH // image_size
         count = len(domains)
-        self.generator = Generator(image_size, width, max_channels, style_channels, w_hpf)
+        self.generator = Generator(image_size, width, max_channels, style_channels, w_hpf, last_norm)
         self.mapping_network = MappingNetwork(latent_channels, mapping_channels, style_channels, count)
         self.style_encoder = StyleEncoder(image_size, width, max_channels, style_channels, count)
         self.discriminator = Discriminator(image_size, width, max_channels, count)

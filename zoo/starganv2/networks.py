@@ -171,6 +171,7 @@ class Generator(nn.Module):
         style_channels: of the style code.
         w_hpf: 0 for none, else features skip the bottleneck through a high-pass filter divided by it; the bottleneck is half as
             large then.
+        last_norm: whether an instance norm stands in front of the last layer, as in the official code.
 
     Attributes:
         size_multiple: what the sides of pictures must be multiples of.
@@ -183,6 +184,7 @@ class Generator(nn.Module):
         max_channels: int = 512,
         style_channels: int = 64,
         w_hpf: float = 0.0,
+        last_norm: bool = True,
     ) -> None:
         super().__init__()
         require_power_of_two(image_size, BOTTLENECK_SIDE if w_hpf > 0 else 2 * BOTTLENECK_SIDE)
@@ -196,9 +198,8 @@ class Generator(nn.Module):
         self.encode.extend(ResidualBlock(widest, widest, normalize=True) for _ in range(2))
         self.decode = nn.ModuleList(StyledBlock(widest, widest, style_channels, plain) for _ in range(2))
         self.decode.extend(StyledBlock(b, a, style_channels, plain, upsample=True) for a, b in reversed(steps))
-        self.to_rgb = nn.Sequential(
-            nn.InstanceNorm2d(channels, affine=True), nn.LeakyReLU(SLOPE), nn.Conv2d(channels, 3, 1)
-        )
+        norm = nn.InstanceNorm2d(channels, affine=True) if last_norm else nn.Identity()
+        self.to_rgb = nn.Sequential(norm, nn.LeakyReLU(SLOPE), nn.Conv2d(channels, 3, 1))
         self.hpf = HighPass(w_hpf) if w_hpf > 0 else None
 
     def forward(self, image: Tensor, style: Tensor, masks: Sequence[Tensor] | None = None) -> Tensor:

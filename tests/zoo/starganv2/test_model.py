@@ -72,6 +72,19 @@ def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
 # Networks ------------------------------------------------------------------------------------------------------------
 
 
+def test_without_the_last_norm_the_channels_means_come_through() -> None:
+    pictures = noise(2, 3, 32, 32) * 0.1 + torch.tensor([-0.8, 0.8]).reshape(2, 1, 1, 1)
+    means = {}
+    for last_norm in (True, False):
+        generator = small(last_norm=last_norm).generator
+        generator.to_rgb[0].register_forward_hook(
+            lambda *call, last_norm=last_norm: means.update({last_norm: call[-1].mean((2, 3))})
+        )
+        generator(pictures, noise(2, 3))
+    torch.testing.assert_close(means[True][0], means[True][1], atol=1e-5, rtol=0)  # whatever is drawn
+    assert (means[False][0] - means[False][1]).abs().max() > 0.1
+
+
 @pytest.mark.parametrize(
     ("config", "settings", "counts"),
     [

@@ -48,7 +48,7 @@ Differences:
     - Pictures of any size can be translated. Features skip at heights of 32, 64 and 128 alone, so a model with skips translates pictures
       whose height is no power of two at the one next to it, and resizes back. References are resized to the model's size.
     - `last_norm: false` is ours: the generator does without the instance norm in front of its last layer, which takes away the colour of a
-      plain background. Shortcuts carry that colour past all the others.
+      plain background. Shortcuts, which generators with `w_hpf` lack, carry that colour past all the others.
     - The reference's partner is another picture of its domain by an order that is drawn once, as in the official code; which pairs
       come when follows from the seed and the sample's number alone.
     - A course (`film`) through styles stays within a domain, as the official one; where two references in a row are of different

@@ -65,7 +65,7 @@ class StarGANv2(Translator):
         w_hpf: 0 for none, else features skip the generator's bottleneck through a high-pass filter divided by it, where
             landmarks of a face allow it; 1 for CelebA-HQ. For other pictures than faces, none.
         last_norm: whether an instance norm stands in front of the generator's last layer, as in the official code. Without it
-            (ours) the colour of a plain background comes through; it is part of the content then, not of the style.
+            (ours) the colour of a plain background comes through, that of the picture or that of the style.
         landmarks: what finds them where w_hpf is not 0: "wing", the published FAN, or "random", one of random weights, for tests.
         lambda_style: weight of the style reconstruction.
         lambda_diversity: weight of the diversity-sensitive loss in the first iteration; 2 for AFHQ, 1 for CelebA-HQ.

@@ -43,7 +43,7 @@ Checkpoints:
     none were published. Files of the official layout are read by `zoo.weights.unit`, tested on files built in that layout.
 
 State:
-    trains, translates and reads, equals the official code's numbers; trained neither on SVHN nor to the end of the demo
+    trains, translates and reads, equals the official code's numbers; not trained on SVHN
 
 Cite::
 

@@ -149,5 +149,8 @@ def test_a_run_that_is_asked_to_stop_says_so_in_a_line_and_resumes(
     said = log.read_text()
     assert "Traceback" not in said
     assert said.splitlines()[-1].startswith("lightning: stopped by ")
+    stopped = only_run(config.parent / "runs")
+    assert f"iteration {HALF + 1} is saved; go on with lightning fit --resume {stopped.folder}" in said
+    assert stopped.checkpoint_path(HALF + 1).is_file()
     assert lightning("fit", "--config", config, "--resume") == 0
-    assert_same_end(only_run(config.parent / "runs"), whole)
+    assert_same_end(stopped, whole)

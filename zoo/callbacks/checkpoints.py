@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+import threading
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -20,6 +25,9 @@ class Checkpoints(Checkpoint):
     The last one is written at the very end: Lightning runs callbacks of this kind after all others, so it holds what a stage callback
     did in its `on_train_end`, such as fitting a sampler. Where the last iteration was one to be saved anyway, that file is replaced:
     a run that is killed while the stage callback works loses no iteration.
+
+    A training of one process that is asked to stop, by Ctrl-C or SIGTERM, finishes its iteration and saves it first; a second Ctrl-C
+    stops it at once. Processes that train together might stop at different iterations: they leave what was saved last.
 
     Args:
         enabled: whether checkpoints are written at all.
@@ -40,10 +48,13 @@ class Checkpoints(Checkpoint):
         self.keep_every = keep_every
         self.run: Run | None = None
         self._began_at = self._saved_at = -1
+        self._asked = False
+        self._handler: Any = None  # of Ctrl-C, before ours
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A resumed run already has the checkpoint it starts from; what a killed one was writing is removed."""
         self._began_at = self._saved_at = trainer.global_step
+        self._listen(trainer)
         if self.run is not None and self.run.checkpoint_path(trainer.global_step).is_file():
             _call_good(pl_module, self.run.checkpoint_path(trainer.global_step))
         if self.run is not None and trainer.is_global_zero:
@@ -58,14 +69,46 @@ class Checkpoints(Checkpoint):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Save when it is time."""
-        if trainer.global_step % self.every == 0 and trainer.global_step != self._saved_at:
+        """Save when it is time, or when somebody asked to stop."""
+        stopping = trainer.world_size == 1 and (self._asked or trainer.received_sigterm)
+        if (stopping or trainer.global_step % self.every == 0) and trainer.global_step != self._saved_at:
             self._save(trainer)
+        if stopping and self.run is not None:
+            at = f"iteration {trainer.global_step:,} is saved"
+            print(f"lightning: {at}; go on with lightning fit --resume {self.run.folder}", file=sys.stderr)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Stop here where Ctrl-C was pressed: the iteration before is saved, and validated if that was due."""
+        if self._asked and self._saved_at == trainer.global_step:
+            raise KeyboardInterrupt
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the finished model, unless nothing was trained."""
+        self._ignore()
         if trainer.global_step != self._began_at:
             self._save(trainer, last=True)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave Ctrl-C to whom it belonged."""
+        self._ignore()
+
+    def _listen(self, trainer: Trainer) -> None:
+        self._asked = False
+        if self.run is None or trainer.world_size > 1 or threading.current_thread() is not threading.main_thread():
+            return  # only the main thread may handle signals
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            self._handler = signal.signal(signal.SIGINT, self._ask)
+
+    def _ignore(self) -> None:
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+            self._handler = None
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self._ignore()
+        self._asked = True
+        # Not by print: that may be what the signal interrupted.
+        os.write(2, b"\nlightning: stopping after this iteration; Ctrl-C again stops at once\n")
 
     def _save(self, trainer: Trainer, *, last: bool = False) -> None:
         if self.run is None:

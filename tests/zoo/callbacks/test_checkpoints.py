@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -54,6 +56,41 @@ def test_a_resumed_run_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
     assert kept(tmp_path) == [4, 5]
     assert not part.exists()
     assert theirs.exists()
+
+
+class Ask(Callback):
+    """Sends a signal, the same as often as told, after some iteration."""
+
+    def __init__(self, iteration: int, times: int = 1, sent: signal.Signals = signal.SIGINT) -> None:
+        self.iteration, self.times, self.sent = iteration, times, sent
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == self.iteration:
+            for _ in range(self.times):
+                signal.raise_signal(self.sent)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_who_asks_to_stop_loses_no_iteration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sent: signal.Signals
+) -> None:
+    checkpoints = Checkpoints(every=5)
+    checkpoints.run = Run(tmp_path)
+    with pytest.raises(SystemExit):
+        fit(ToyRoom(), 20, tmp_path / "other", callbacks=[checkpoints, Ask(7, sent=sent)])
+    assert kept(tmp_path) == [5, 8]
+    assert f"iteration 8 is saved; go on with lightning fit --resume {tmp_path}" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is not checkpoints._ask
+    train(tmp_path, 9, Run(tmp_path).checkpoint_path(8), every=5)
+    assert kept(tmp_path) == [8, 9]
+
+
+def test_who_asks_twice_is_obeyed_at_once(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(every=5)
+    checkpoints.run = Run(tmp_path)
+    with pytest.raises(SystemExit):
+        fit(ToyRoom(), 20, tmp_path / "other", callbacks=[checkpoints, Ask(7, times=2)])
+    assert kept(tmp_path) == [5]
 
 
 class Finish(Callback):

@@ -161,16 +161,23 @@ class FreezeNetworks(Callback):
         until: the first iteration in which they are free again, likewise; None keeps them frozen.
         eval_mode: whether frozen networks run in eval mode as well, so that running statistics and the vectors of spectral norms
             stay, and dropout is off. False leaves the mode alone.
+        averaged: whether a network takes the weights of its moving average when it is frozen: what stays is then the smooth one that
+            inference shows, not where the last step happened to be.
     """
 
     def __init__(
-        self, networks: list[str], at: int | str = 0, until: int | str | None = None, eval_mode: bool = True
+        self,
+        networks: list[str],
+        at: int | str = 0,
+        until: int | str | None = None,
+        eval_mode: bool = True,
+        averaged: bool = False,
     ) -> None:
         if not networks:
             raise ZooError("FreezeNetworks: networks is empty; name what is to be frozen, such as [to_target].")
         self.networks = list(networks)
         self.window = Window(at, until, f"FreezeNetworks [{', '.join(self.networks)}]")
-        self.eval_mode = eval_mode
+        self.eval_mode, self.averaged = eval_mode, averaged
         self._settled: dict[str, bool] = {}  # what was last asked of each network
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -178,6 +185,8 @@ class FreezeNetworks(Callback):
         room = room_of(pl_module, self)
         self.window.resolve(room)
         self._settled = {}
+        if self.averaged:
+            self._require_averages(room)
         if not any(isinstance(callback, EnterStage) for callback in trainer.callbacks):  # type: ignore[attr-defined]
             self._require_networks(room)
 
@@ -198,11 +207,22 @@ class FreezeNetworks(Callback):
         self._settled[network] = frozen
         if frozen:
             self._require_networks(room)
+            if self.averaged and network not in room._frozen:
+                room.get_submodule(network).load_state_dict(room.get_submodule(f"ema.{network}").state_dict())
             room.set_frozen(network)
         elif network in room._frozen:  # in this run, or in the one whose checkpoint it goes on from
             room.set_frozen(network, False)
             if was_in_eval_mode:
                 room.get_submodule(network).train()
+
+    def _require_averages(self, room: Translator) -> None:
+        kept = [name.removeprefix("ema.") for name, _ in room.named_modules() if name.startswith("ema.")]
+        for network in self.networks:
+            if network not in kept:
+                raise ZooError(
+                    f"FreezeNetworks: averaged is true, and {type(room).__name__} keeps no moving average of {network!r}. The nearest: "
+                    f"{nearest_names(network, kept if '.' in network else [name for name in kept if '.' not in name])}."
+                )
 
     def _require_networks(self, room: Translator) -> None:
         known = [name for name, _ in room.named_modules() if name]

@@ -111,6 +111,31 @@ def test_gradients_flow_through_a_frozen_network(tmp_path: Path) -> None:
     assert watch.moved(0, "generator.")
 
 
+def test_a_network_can_be_frozen_as_its_moving_average(tmp_path: Path) -> None:
+    watch = Watch()
+    train(tmp_path, 6, FreezeNetworks(["generator"], at=3, averaged=True), watch, ema_decay=0.9)
+    averages = {name for name in watch.states[3] if name.startswith("ema.generator.")}
+    assert averages
+    for name in averages:
+        weight = watch.states[4][name.removeprefix("ema.")]
+        assert torch.equal(weight, watch.states[3][name])
+        assert torch.equal(weight, watch.states[6][name])
+    assert any(not torch.equal(watch.states[3][name], watch.states[3][name.removeprefix("ema.")]) for name in averages)
+
+
+def test_a_resume_behind_it_changes_nothing(tmp_path: Path) -> None:
+    for name, stops in (("whole", [6]), ("resumed", [2, 3, 4, 6])):
+        resume = None
+        for stop in stops:
+            train(
+                tmp_path / name, stop, FreezeNetworks(["generator"], at=3, averaged=True), resume=resume, ema_decay=0.9
+            )
+            resume = Run(tmp_path / name).checkpoint_path(stop)
+    ends = [read_checkpoint(Run(tmp_path / name).checkpoint_path(6)) for name in ("whole", "resumed")]
+    for part in KEPT:
+        assert_equal(ends[1][part], ends[0][part], part)
+
+
 def test_one_network_may_have_several_windows(tmp_path: Path) -> None:
     watch = Watch()
     first, second = FreezeNetworks(["generator"], at=1, until=3), FreezeNetworks(["generator", "extra"], at=2, until=4)
@@ -235,6 +260,10 @@ def test_settings_that_make_no_sense_are_refused_at_once(make: Callable[[], Call
         (FreezeNetworks(["generator"], at="learning_rate"), "which is 0.01; expected the number of an iteration"),
         (FreezeNetworks(["generator"], at=-1), "which is -1; expected the number of an iteration"),
         (FreezeNetworks(["generator"], at=5, until=4), r"until is 4 \(iteration 4\), before at, 5"),
+        (
+            FreezeNetworks(["generator"], averaged=True),
+            "ToyRoom keeps no moving average of 'generator'. The nearest: none",
+        ),
         (EnterStage(1, at="grow_at"), "EnterStage 1: at is 'grow_at', which is -1"),
     ],
 )

@@ -22,6 +22,9 @@ Schedule = Callable[[int], float]
 class Player:
     """One player of the game: some networks and the optimisers that move them.
 
+    A checkpoint brings back what its optimisers gathered, not their settings: those are the run's own, so that a resumed training takes
+    another rate as it is typed.
+
     Args:
         name: how `training_step` calls it, such as `discriminator`.
         optimizers: one optimiser, or several by name (StarGAN v2's generator, mapping network and style encoder).
@@ -53,6 +56,7 @@ class Player:
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group.setdefault("initial_lr", group["lr"])
+            optimizer.register_load_state_dict_pre_hook(_with_own_settings)
 
     def set_rates(self, iteration: int) -> None:
         """Set the learning rates of an iteration."""
@@ -62,6 +66,15 @@ class Player:
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
+
+
+def _with_own_settings(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """An optimiser's state from a checkpoint, with the settings that it has now."""
+    groups, own = state["param_groups"], optimizer.param_groups
+    if len(groups) != len(own):
+        return state  # which PyTorch refuses with a message
+    settings = [{key: value for key, value in group.items() if key != "params"} for group in own]
+    return {**state, "param_groups": [{**group, **mine} for group, mine in zip(groups, settings, strict=True)]}
 
 
 class Turn:

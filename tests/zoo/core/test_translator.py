@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import seed_everything
+from lightning.pytorch import Callback, Trainer, seed_everything
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from support.toy import ToyData, ToyRoom, weights
@@ -130,6 +130,27 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path, options: dict[str
     for ours, theirs in zip(ends[0]["optimizer_states"], ends[1]["optimizer_states"], strict=True):
         for index, state in ours["state"].items():
             assert_same(state, theirs["state"][index])
+
+
+def test_a_resumed_run_takes_the_rates_that_it_is_given(tmp_path: Path) -> None:
+    rates: dict[str, list[float]] = {"whole": [], "other": []}
+
+    class Rates(Callback):
+        def __init__(self, kept: list[float]) -> None:
+            self.kept = kept
+
+        def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+            self.kept.extend(optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers)
+
+    seed_everything(0, verbose=False)
+    fit(ToyRoom(learning_rate=0.01), 3, tmp_path / "whole", callbacks=[Rates(rates["whole"])])
+    checkpoint = Run(tmp_path / "whole").checkpoint_path(3)
+    other = ToyRoom(learning_rate=0.02)
+    trainer = fit(other, 5, tmp_path / "other", resume=checkpoint, callbacks=[Rates(rates["other"])])
+    factors = [1 / (1 + iteration / 10) for iteration in range(5)]
+    assert rates["whole"] == pytest.approx([rate for factor in factors[:3] for rate in (0.01, 0.01 * factor)])
+    assert rates["other"] == pytest.approx([rate for factor in factors[3:] for rate in (0.02, 0.02 * factor)])
+    assert all(int(state["step"]) == 5 for optimizer in trainer.optimizers for state in optimizer.state.values())
 
 
 def test_a_network_that_grows_keeps_the_moments_of_what_lives_on(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """StarGAN v2: the model. `zoo.starganv2` tells the story."""
 
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from functools import partial
 from typing import Any, Literal
 
@@ -284,7 +285,8 @@ class StarGANv2(Translator):
         """
         if domain not in self.domains:
             found = f"there is no domain {domain!r}" if domain else "no domain to translate into was named"
-            raise ZooError(f"StarGAN v2: {found}. This model knows {', '.join(self.domains)}: --to {self.domains[0]}")
+            (nearest,) = get_close_matches(domain or self.domains[0], self.domains, n=1, cutoff=0.0)
+            raise ZooError(f"StarGAN v2: {found}. This model knows {', '.join(self.domains)}: --to {nearest}")
         return self.domains.index(domain)
 
     def at_image_size(self, image: Tensor) -> Tensor:

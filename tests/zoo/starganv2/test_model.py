@@ -389,7 +389,9 @@ def test_mistakes_in_translating_are_told() -> None:
     model, picture = small(), noise(2, 3, 32, 32)
     with pytest.raises(ZooError, match=r"no domain 'zebra'\. This model knows plain, striped, dotted"):
         model.translate(picture, to="zebra")
-    with pytest.raises(ZooError, match="no domain to translate into was named"):
+    with pytest.raises(ZooError, match=r"--to striped$"):
+        model.translate(picture, to="stripes")
+    with pytest.raises(ZooError, match=r"no domain to translate into was named.* --to plain$"):
         model.translate(picture)
     with pytest.raises(ZooError, match="not both"):
         model.translate(picture, to="plain", latent=noise(1, 2), reference=picture)

@@ -7,6 +7,7 @@ from zoo.callbacks.grow_scales import GrowScales
 from zoo.callbacks.growing import GrowResolution
 from zoo.callbacks.metrics import Metrics
 from zoo.callbacks.progress import Progress
+from zoo.callbacks.rates import FadeRates
 from zoo.callbacks.run_folder import RunFolder
 from zoo.callbacks.samples import SampleGrids
 from zoo.callbacks.staging import EnterStage, FreezeNetworks
@@ -16,6 +17,7 @@ __all__ = [
     "Checkpoints",
     "Dashboards",
     "EnterStage",
+    "FadeRates",
     "FreezeNetworks",
     "GrowResolution",
     "GrowScales",

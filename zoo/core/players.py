@@ -58,11 +58,11 @@ class Player:
                 group.setdefault("initial_lr", group["lr"])
             optimizer.register_load_state_dict_pre_hook(_with_own_settings)
 
-    def set_rates(self, iteration: int) -> None:
-        """Set the learning rates of an iteration."""
-        if self.schedule is None:
+    def set_rates(self, iteration: int, factor: float = 1.0) -> None:
+        """Set the learning rates of an iteration, times a factor on top of the schedule."""
+        if self.schedule is None and factor == 1:
             return
-        factor = self.schedule(iteration)
+        factor *= self.schedule(iteration) if self.schedule is not None else 1
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
@@ -115,7 +115,8 @@ class Turn:
         self._stepped = True
         if not self._parameters or self._translator.bad_numbers.forbids_step(self._finite):
             return
-        self._player.set_rates(self._translator.iteration)
+        factor = self._translator.rate_factors.get(self._player.name, 1.0)
+        self._player.set_rates(self._translator.iteration, factor)
         for optimizer in self._optimizers:
             # Lightning counts a step of any optimiser as a training step; an iteration is counted once, by the Translator.
             optimizer._on_before_step = optimizer._on_after_step = _do_nothing

@@ -49,8 +49,8 @@ class Translator(LightningModule):
         self.automatic_optimization = False
         self.draws = Draws()
         self.bad_numbers = BadNumbers()
-        self.terms = Terms()
-        self.phases = Phases()
+        self.terms, self.phases = Terms(), Phases()
+        self.rate_factors: dict[str, float] = {}  # of players, on top of their schedules
         self.stage = 0
         self.check_ranks_every = 1000
         self.iteration = 0

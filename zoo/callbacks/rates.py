@@ -24,6 +24,7 @@ class FadeRates(Callback):
 
     They are multiplied on top of the room's own schedule, where it has one. Rates depend on the iteration's number alone, so a run that is
     killed and resumed anywhere ends with the bits of one that was left alone.
+    Of several that name one player, the last in the list holds.
 
     Args:
         at: the last iteration of full rates, 0-based; or the name of the room's argument that holds it.

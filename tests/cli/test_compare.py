@@ -71,6 +71,19 @@ def test_recipes_are_trained_judged_and_shown_alike(folder: Path, capsys: pytest
         again = list(csv.DictReader(file))
     assert again == rows
 
+    # Where the runs are those of other settings, nothing is mixed and nothing lost; what leaves the numbers alone may change.
+    (folder / "tiny.yaml").write_text(TINY.replace("generator_channels: 4", "generator_channels: 6"))
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert "other settings than now: model.init_args.generator_channels. " in error
+    assert "--output" in error
+    (folder / "tiny.yaml").write_text(TINY + "# the same\n")
+    assert main([*words, "--trainer.max_steps", "3"]) == 2
+    assert "other settings than now: trainer.max_steps. " in capsys.readouterr().err
+    assert main([*words, "--checkpoints.every=2"]) == 0
+    with (folder / "out" / "table.csv").open(newline="") as file:
+        assert list(csv.DictReader(file)) == rows
+
     # All columns of the grid show the last seed's pictures: that seed alone makes the same grid.
     both = (folder / "out" / "grid.png").read_bytes()
     assert main([*words[:6], *words[7:]]) == 0

@@ -43,6 +43,10 @@ FIGURES = {
     "iterations": "iterations",
     "parameters": "parameters",
 }
+MADE_BY = "recipe.json"
+"""Beside the runs of a recipe: what makes them, so that runs of a recipe that was changed are not taken for it."""
+MAKERS = ("model", "data", "trainer", "seed_everything", "init_from", "compile")
+"""Groups of settings that decide what a training comes to; the others (samples, checkpoints, progress, ...) may change."""
 BASELINES = ("identity", "exemplar", "mean_image")
 GRID_ROWS = 6
 
@@ -71,8 +75,13 @@ def run(arguments: Sequence[str]) -> int:
     if len({contender.name for contender in contenders}) < len(contenders):
         raise ZooError("Two of the recipes bear the same name; copy one to a file of another name.")
     check_data(data)
+    made_by = {contender.name: settings_of(contender, data, settings) for contender in contenders}
+    for name, made in made_by.items():
+        check_runs(options.output / "runs" / name, made)
     for contender in contenders:
         contender.configs = [*without_data(contender, options.output / "recipes"), data]
+        kept = json.dumps(made_by[contender.name], indent=2, sort_keys=True)
+        write_atomically(options.output / "runs" / contender.name / MADE_BY, kept.encode())
     for seed in options.seeds:
         columns: dict[str, Tensor] = {}  # each seed has test pictures of its own
         for contender in contenders:
@@ -122,6 +131,42 @@ def check_data(path: Path) -> None:
     content = read_yaml(path)
     if not isinstance(content, dict) or "data" not in content:
         raise ZooError(f"{path} has no key 'data'; compare needs the data that all recipes share.")
+
+
+def settings_of(contender: Contender, data: Path, settings: Sequence[str]) -> dict[str, Any]:
+    """What decides how a contender's runs end, by dotted names: its files, the common data in the place of theirs, the options."""
+    found: dict[str, Any] = {}
+    for path in [*contender.configs, data]:
+        content = read_yaml(path)
+        if isinstance(content, dict):
+            found |= _leaves({key: value for key, value in content.items() if key != "data" or path == data})
+    name = ""
+    for word in settings:
+        if word.startswith("--"):
+            name, _, value = word.removeprefix("--").partition("=")
+            found[name] = value
+        else:
+            found[name] = f"{found[name]} {word}".strip()
+    return {name: value for name, value in found.items() if name.partition(".")[0] in MAKERS}
+
+
+def check_runs(folder: Path, made_by: Mapping[str, Any]) -> None:
+    """Refuse to take up runs that other settings made: a table would mix the figures of both.
+
+    Raises:
+        ZooError: the recipe, the data or the options have changed since the runs of this name were begun.
+    """
+    if not (folder / MADE_BY).is_file():
+        return
+    before = json.loads((folder / MADE_BY).read_text())
+    now = json.loads(json.dumps(made_by))
+    changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    if changed:
+        shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+        raise ZooError(
+            f"{folder} holds runs that were made with other settings than now: {shown}. One table would mix both. "
+            f"Take another --output, or remove {folder} to train anew."
+        )
 
 
 def without_data(contender: Contender, folder: Path) -> list[Path]:
@@ -244,6 +289,14 @@ def write_results(output: Path, contenders: Sequence[Contender], seeds: Sequence
     recipes = {c.name: [str(path) for path in c.configs] for c in contenders}
     record = {"recipes": recipes, "seeds": list(seeds), "settings": list(settings), "results": reports}
     write_atomically(output / "results.json", (json.dumps(record, indent=2) + "\n").encode())
+
+
+def _leaves(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted names; lists are whole."""
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        found |= _leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
 
 
 def _moved(value: Any, device: torch.device) -> Any:

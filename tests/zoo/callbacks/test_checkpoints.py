@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,15 @@ class Ask(Callback):
                 signal.raise_signal(self.sent)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as at a terminal: a shell starts what is in its background with that signal ignored, tests among it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_who_asks_to_stop_loses_no_iteration(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], sent: signal.Signals
@@ -85,6 +95,16 @@ def test_who_asks_to_stop_loses_no_iteration(
     assert kept(tmp_path) == [8, 9]
 
 
+@pytest.mark.usefixtures("interruptible")
+def test_a_run_that_is_told_to_ignore_interrupts_goes_on(tmp_path: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    checkpoints = Checkpoints(every=5)
+    checkpoints.run = Run(tmp_path)
+    fit(ToyRoom(), 9, tmp_path / "other", callbacks=[checkpoints, Ask(7)])
+    assert kept(tmp_path) == [5, 9]
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_who_asks_twice_is_obeyed_at_once(tmp_path: Path) -> None:
     checkpoints = Checkpoints(every=5)
     checkpoints.run = Run(tmp_path)

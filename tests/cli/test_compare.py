@@ -41,6 +41,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_recipes_are_trained_judged_and_shown_alike(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipes = ["zoo/cyclegan.yaml+tiny.yaml", "zoo/cyclegan.yaml+wider.yaml"]
     words = ["compare", *recipes, "--data", "scenes.yaml", "--seeds", "0", "1", "--output", "out", *OPTIONS]
+    assert main([*words, "--model.generator_chanels", "3"]) == 2  # and what is mended after a mistake is not refused
     assert main(words) == 0
     printed = capsys.readouterr().out
     assert "style accuracy" in printed

@@ -156,7 +156,7 @@ def check_runs(folder: Path, made_by: Mapping[str, Any]) -> None:
     Raises:
         ZooError: the recipe, the data or the options have changed since the runs of this name were begun.
     """
-    if not (folder / MADE_BY).is_file():
+    if not (folder / MADE_BY).is_file() or not any(folder.glob("*/run.json")):  # a mistyped option leaves no run behind
         return
     before = json.loads((folder / MADE_BY).read_text())
     now = json.loads(json.dumps(made_by))
